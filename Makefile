@@ -1,0 +1,30 @@
+# `make test` and `make demo` work on a fresh checkout: they build the environment first.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO ?= ckpts/demo
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.program
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEMO="$(DEMO)" bash scripts/demo.sh
+
+test: $(VENV)/.tests lint
+	$(RUN) -m pytest
+
+lint: $(VENV)/.program
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+$(VENV)/.program: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; name one with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.tests: requirements-test.txt $(VENV)/.program
+	$(RUN) -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

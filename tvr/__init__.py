@@ -1,0 +1,1 @@
+"""GARE: text-video retrieval with pair-specific semantic increments."""
