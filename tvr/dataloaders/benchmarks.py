@@ -1,0 +1,97 @@
+"""The registry of benchmarks, and the way from files to a split that can be used.
+
+A new benchmark is one module with what `Reader` lists, and one line in `DATATYPES`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tvr.dataloaders import msrvtt
+from tvr.dataloaders.records import AnnotatedSplit, Clip, Split
+from tvr.dataloaders.videos import find_videos
+from tvr.utils.errors import UserError
+
+
+class Reader(Protocol):
+    """What a benchmark's module offers; the first protocol is the default."""
+
+    PROTOCOLS: tuple[str, ...]
+    VALIDATED_PROTOCOLS: tuple[str, ...]
+
+    def read_captions(self, anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
+        """Read one split from the annotation folder; UserError names file and row."""
+        ...
+
+
+DATATYPES: dict[str, Reader] = {"msrvtt": msrvtt}
+
+SPLITS = ("train", "val", "test")
+NAMED_IDS = 10
+
+
+def protocols(datatype: str) -> tuple[str, ...]:
+    """The protocols of a benchmark, the default first."""
+    return DATATYPES[datatype].PROTOCOLS
+
+
+def has_validation(datatype: str, protocol: str) -> bool:
+    """Whether the protocol has validation videos that are neither trained on nor tested."""
+    return protocol in DATATYPES[datatype].VALIDATED_PROTOCOLS
+
+
+def load_split(
+    datatype: str,
+    protocol: str,
+    split: str,
+    anno_path: Path,
+    video_path: Path,
+    allow_partial_gallery: bool = False,
+) -> Split:
+    """Read one split's annotations and find its videos.
+
+    `split` is "train", "test", or "val" where `has_validation`. With `allow_partial_gallery`,
+    clips of "val" and "test" without a file are left out and counted in `left_out`; a training
+    clip without a file is always an error. Raises UserError for missing folders and files,
+    malformed annotations, missing videos, and an evaluation gallery of another size than the
+    documented one.
+    """
+    assert split in SPLITS, split
+    assert split != "val" or has_validation(datatype, protocol), (datatype, protocol)
+    for flag, folder in (("--anno_path", anno_path), ("--video_path", video_path)):
+        if not folder.is_dir():
+            seen = "is not a folder" if folder.exists() else "does not exist"
+            raise UserError(f"{flag} {folder}: {seen}. Name the folder with the files.")
+    annotated = DATATYPES[datatype].read_captions(anno_path, protocol, split)
+    partial = allow_partial_gallery and split != "train"
+    index = find_videos(video_path)
+    paths = {video_id: index.get(video_id) for video_id in annotated.video_ids}
+    missing = [video_id for video_id, path in paths.items() if path is None]
+    if missing and (not partial or len(missing) == len(paths)):
+        raise _missing_error(missing, len(paths), split, video_path)
+    found = Split(
+        name=f"{datatype} {protocol} {split}",
+        clips=[Clip(video_id, path) for video_id, path in paths.items() if path is not None],
+        captions=[caption for caption in annotated.captions if paths[caption.video_id]],
+        documented_videos=annotated.documented_videos,
+        left_out={"videos without a file": len(missing)} if missing else {},
+    )
+    if split != "train" and not partial and not found.is_complete():
+        raise UserError(
+            f"{found.name}: the gallery has {len(found.clips):,} videos, documented are "
+            f"{found.documented_videos:,}, so results would not compare. Use the published list "
+            f"in --anno_path {anno_path}, or pass --allow_partial_gallery 1."
+        )
+    return found
+
+
+def _missing_error(missing: list[str], total: int, split: str, video_path: Path) -> UserError:
+    named = ", ".join(missing[:NAMED_IDS]) + (", ..." if len(missing) > NAMED_IDS else "")
+    way_out = "Put the files below that folder (any common video extension)"
+    if split != "train" and len(missing) < total:
+        way_out += ", or pass --allow_partial_gallery 1 to evaluate without them"
+    return UserError(
+        f"--video_path {video_path}: {len(missing):,} of the {total:,} {split} videos have no file "
+        f"there: {named}. {way_out}."
+    )
