@@ -1,0 +1,177 @@
+"""The CLIP backbone: what `--base_encoder` may name, and the features taken from its towers.
+
+Shapes: N images, A texts, L tokens, D embedding width, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import build_model_from_openai_state_dict, convert_weights_to_lp
+from torch import Tensor, nn
+
+from tvr.models.archive import read_weights
+from tvr.models.weights import OPENAI_SHA256, openai_file
+from tvr.utils.errors import UserError
+
+# A small randomly initialised CLIP for the demo and the tests: it trains on a CPU in minutes.
+TINY = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": 96, "patch_size": 16, "width": 128, "layers": 3, "head_width": 32},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
+    "quick_gelu": True,
+}
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A CLIP model and what its inputs need. `mean` and `std` are per channel, for pixels in 0..1.
+
+    `tokenize(texts, length)` gives token ids (A, length): start, words, end, zeros.
+    """
+
+    model: nn.Module
+    width: int
+    resolution: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    tokenize: Callable[[list[str], int], Tensor]
+
+
+def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) -> Backbone:
+    """The backbone that `--base_encoder` names.
+
+    Args:
+        name: `ViT-B/32`, `ViT-B/16` or `ViT-L/14` (OpenAI's weights), `open_clip:NAME/TAG`,
+            `tiny`, or the path of an OpenAI archive or of a state dict in OpenAI's format.
+        precision: `fp16` stores the towers' weights in half precision, as the authors' release
+            does on a GPU; anything else stores fp32.
+        pretrained: False leaves named backbones at random where a checkpoint follows anyway.
+
+    Raises:
+        UserError: unknown name, unreadable file, wrong checksum, failed download, or a text tower
+            that is not CLIP's.
+    """
+    half = precision == "fp16"
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    if name == "tiny":
+        model = open_clip.CLIP(**TINY, cast_dtype=torch.float16 if half else None)
+    elif name.startswith("open_clip:"):
+        model = open_clip_model(name, half, pretrained)
+        mean, std = model.visual.preprocess_cfg["mean"], model.visual.preprocess_cfg["std"]
+    elif name in OPENAI_SHA256 and not pretrained:
+        config = open_clip.get_model_config(name.replace("/", "-"))
+        config |= {"quick_gelu": True, "cast_dtype": torch.float16 if half else None}
+        model = open_clip.CLIP(**config)
+    else:
+        path = openai_file(name) if name in OPENAI_SHA256 else Path(name)
+        model = openai_model(read_weights(path), path, half)
+    model = model.float()
+    if half:
+        convert_weights_to_lp(model, torch.float16)
+    tokenizer = open_clip.SimpleTokenizer()
+    size = model.visual.image_size
+    return Backbone(
+        model=model.train(),
+        width=project(model, torch.zeros(1, text_tower(model).ln_final.weight.shape[0])).shape[1],
+        resolution=size[0] if isinstance(size, tuple | list) else size,
+        mean=tuple(mean),
+        std=tuple(std),
+        tokenize=lambda texts, length: tokenizer(texts, context_length=length),
+    )
+
+
+def open_clip_model(name: str, half: bool, pretrained: bool) -> nn.Module:
+    """`open_clip:NAME/TAG` by way of open_clip, which finds, downloads and loads the weights."""
+    arch, _, tag = name.removeprefix("open_clip:").partition("/")
+    known = open_clip.list_pretrained_tags_by_model(arch)
+    if not known or tag not in known:
+        tags = f"its tags are: {', '.join(known)}" if known else "open_clip knows no such model"
+        raise UserError(
+            f"--base_encoder {name}: write open_clip:NAME/TAG, as open_clip.list_pretrained() "
+            f"lists them; {tags}."
+        )
+    gelu = bool(open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False))
+    try:
+        model = open_clip.create_model(
+            arch,
+            pretrained=tag,
+            load_weights=pretrained,
+            precision="fp16" if half else "fp32",
+            force_quick_gelu=gelu,
+        )
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"--base_encoder {name}: open_clip could not load it: {error}") from error
+    check_text_tower(model, name)
+    return model
+
+
+def check_text_tower(model: nn.Module, name: str) -> None:
+    """Raises UserError unless the text tower is a causal CLIP transformer over CLIP's BPE.
+
+    Word features need one projected vector per token, which other towers do not offer.
+    """
+    tower = text_tower(model)
+    pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
+    causal = getattr(tower, "attn_mask", None) is not None
+    vocabulary = getattr(tower, "vocab_size", None)
+    if not causal or pool != "argmax" or vocabulary != 49408:
+        raise UserError(
+            f"--base_encoder {name}: its text tower is not CLIP's causal transformer over CLIP's "
+            f"own vocabulary (pooling {pool}, vocabulary {vocabulary}), so there are no word "
+            "features to take. Choose a model with CLIP's text tower, such as ViT-B-32."
+        )
+
+
+def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
+    """A CLIP from a state dict in OpenAI's format, its sizes read off the tensors."""
+    try:
+        dtype = torch.float16 if half else None
+        model = build_model_from_openai_state_dict(dict(state), cast_dtype=dtype)
+        # it stores fp16, as OpenAI does; weights that came in fp32 must not lose their last bits
+        model.float().load_state_dict(state, strict=False)
+        return model
+    except (KeyError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"--base_encoder {path}: not a CLIP in OpenAI's format ({type(error).__name__}: "
+            f"{str(error)[:300]}). Known names: {', '.join(OPENAI_SHA256)}, tiny, "
+            "open_clip:NAME/TAG."
+        ) from error
+
+
+def text_tower(model: nn.Module) -> nn.Module:
+    """The module that holds the text transformer: open_clip keeps it inline or under `text`."""
+    return getattr(model, "text", model)
+
+
+def project(model: nn.Module, x: Tensor) -> Tensor:
+    """The text projection, which open_clip stores as a matrix, a linear layer or not at all."""
+    projection = text_tower(model).text_projection
+    if projection is None:
+        return x
+    if isinstance(projection, nn.Linear):
+        return projection(x.to(projection.weight.dtype))
+    return x.to(projection.dtype) @ projection
+
+
+def frame_features(model: nn.Module, pixels_NCHW: Tensor) -> Tensor:
+    """Image features (N, D) in fp32: class token, `ln_post`, `proj`; not normalised."""
+    stem = next(m for m in model.visual.modules() if isinstance(m, nn.Conv2d))
+    return model.encode_image(pixels_NCHW.to(stem.weight.dtype)).float()
+
+
+def token_states(model: nn.Module, tokens_AL: Tensor) -> Tensor:
+    """Token states after `ln_final`, before the projection, without padding the text to 77.
+
+    Causal attention makes a token blind to what follows, so the shorter text changes nothing.
+    """
+    tower = text_tower(model)
+    length = tokens_AL.shape[1]
+    dtype = tower.transformer.get_cast_dtype()
+    x = tower.token_embedding(tokens_AL).to(dtype) + tower.positional_embedding[:length].to(dtype)
+    return tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))

@@ -1,0 +1,139 @@
+"""The training objective, one function per equation.
+
+    L = L_nce + β·L_ib + λ_ε·L_ε + λ_dir·L_dir
+
+Shapes: A texts (anchors), B videos (candidates), D embedding width. In training A = B, and pair
+(i, i) is the positive. Every function takes the global batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and variants; the field names are the command line's flags."""
+
+    alpha: float = 2.0
+    beta: float = 0.07
+    lambda_dir: float = 0.01
+    lambda_epsilon: float = 0.01
+    lambda_lower: float = 0.5
+    kl: str = "per_dim"
+    kl_anchor: str = "video"
+    kl_prior: float = 1.0
+    kl_normalize: bool = False
+    dir_form: str = "uniformity"
+    epsilon_form: str = "hard"
+    same_video: str = "negative"
+
+
+def info_nce(sim_AB: Tensor, scale: Tensor, ignore_AB: Tensor | None = None) -> Tensor:
+    """L_nce = ½(CE over rows + CE over columns) of scale·s with diagonal targets.
+
+    `ignore_AB` is True for pairs that are left out of the denominators.
+    """
+    logits_AB = scale * sim_AB
+    if ignore_AB is not None:
+        logits_AB = logits_AB.masked_fill(ignore_AB, float("-inf"))
+    target_A = torch.arange(len(logits_AB), device=logits_AB.device)
+    return (F.cross_entropy(logits_AB, target_A) + F.cross_entropy(logits_AB.T, target_A)) / 2
+
+
+def duplicate_videos(video_B: Tensor) -> Tensor:
+    """True at (i, j), i ≠ j, where video j is the same file as anchor i's own (`--same_video`)."""
+    same_BB = video_B[:, None] == video_B[None, :]
+    return same_BB & ~torch.eye(len(video_B), dtype=torch.bool, device=video_B.device)
+
+
+def radius_loss(delta_ABD: Tensor, lower: float, form: str = "hard") -> Tensor:
+    """L_ε = −mean_i var_j(‖Δ_ij‖₂), bounded below by −λ.
+
+    The variance is unbiased, over the candidates of one anchor. `hard` is max(L_ε, −λ): beyond λ
+    the term is constant and has no gradient. `smooth` is log(exp(L_ε) + exp(−λ)), which stays
+    above −λ and lets a vanishing gradient through.
+    """
+    radius_AB = delta_ABD.norm(dim=-1)
+    loss = -radius_AB.var(dim=1).mean()
+    floor = torch.full_like(loss, -lower)
+    return torch.logaddexp(loss, floor) if form == "smooth" else torch.maximum(loss, floor)
+
+
+def direction_loss(delta_ABD: Tensor, alpha: float, form: str = "uniformity") -> Tensor:
+    """L_dir: spreads the directions z_ij = Δ_ij/‖Δ_ij‖ of one anchor's increments.
+
+    `uniformity`: mean_i log(mean_{j,k} exp(−α(1 − z_ij·z_ik)) + 1e-8), j = k included.
+    `orthogonal`: mean over i and j ≠ k of (z_ij·z_ik)².
+    """
+    z_ABD = F.normalize(delta_ABD, dim=-1)
+    cosine_ABB = z_ABD @ z_ABD.transpose(1, 2)
+    if form == "orthogonal":
+        count = cosine_ABB.shape[1]
+        off_diagonal_A = cosine_ABB.square().sum(dim=(1, 2)) - _diagonal_squares(cosine_ABB)
+        return (off_diagonal_A / (count * (count - 1))).mean()
+    kernel_ABB = torch.exp(-alpha * (1 - cosine_ABB))
+    return torch.log(kernel_ABB.mean(dim=(1, 2)) + 1e-8).mean()
+
+
+def _diagonal_squares(matrix_ABB: Tensor) -> Tensor:
+    return matrix_ABB.diagonal(dim1=1, dim2=2).square().sum(dim=1)
+
+
+def bottleneck_loss(
+    delta_ABD: Tensor,
+    convention: str = "per_dim",
+    anchor: str = "video",
+    prior: float = 1.0,
+    normalize: bool = False,
+) -> Tensor:
+    """L_ib = KL(N(μ, σ²) ‖ N(0, σ₀² I)), with μ, σ fitted to the increments that share an anchor.
+
+    For anchor `video`: μ_j = mean_i Δ_ij, σ_j = std_i Δ_ij (unbiased) + 1e-6; for `text` over j.
+    Per dimension KL = ½(σ²/σ₀² + μ²/σ₀² − 1) − log(σ/σ₀). `per_dim` averages over anchors and
+    dimensions (the paper, β = 0.07); `joint` sums over dimensions and averages over anchors (the
+    authors' release, β = 1e-4): the two differ by the factor D.
+    """
+    if normalize:
+        delta_ABD = F.normalize(delta_ABD, dim=-1)
+    over = 0 if anchor == "video" else 1
+    # Centred by hand: two increments can differ by 1e-5 of their size, and the gradient of
+    # torch.std then consists of the mean's rounding error (docs/fidelity.md has the measurement).
+    mean_ND = delta_ABD.mean(dim=over)
+    centred_ABD = delta_ABD - mean_ND.unsqueeze(over)
+    variance_ND = centred_ABD.square().sum(dim=over) / (delta_ABD.shape[over] - 1)
+    mean_ND, std_ND = mean_ND / prior, (variance_ND.sqrt() + 1e-6) / prior
+    kl_ND = 0.5 * (std_ND.square() + mean_ND.square() - 1) - std_ND.log()
+    return kl_ND.mean() if convention == "per_dim" else kl_ND.sum(dim=-1).mean()
+
+
+def total_loss(
+    sim_AB: Tensor,
+    delta_ABD: Tensor | None,
+    scale: Tensor,
+    video_B: Tensor,
+    settings: LossSettings,
+) -> dict[str, Tensor]:
+    """All terms of L, unweighted, and their weighted sum under "loss".
+
+    `delta_ABD` is None for the baseline, whose loss is L_nce alone. A term of weight 0 is not
+    computed.
+    """
+    ignore_AB = duplicate_videos(video_B) if settings.same_video == "ignore" else None
+    terms = {"nce": info_nce(sim_AB, scale, ignore_AB)}
+    weights = {"nce": 1.0}
+    if delta_ABD is not None:
+        s = settings
+        weights |= {"ib": s.beta, "epsilon": s.lambda_epsilon, "dir": s.lambda_dir}
+        if s.beta:
+            terms["ib"] = bottleneck_loss(delta_ABD, s.kl, s.kl_anchor, s.kl_prior, s.kl_normalize)
+        if s.lambda_epsilon:
+            terms["epsilon"] = radius_loss(delta_ABD, s.lambda_lower, s.epsilon_form)
+        if s.lambda_dir:
+            terms["dir"] = direction_loss(delta_ABD, s.alpha, s.dir_form)
+    total = sum(weights[name] * term for name, term in terms.items())
+    return {"loss": total, **terms}

@@ -1,0 +1,83 @@
+"""The module over time that runs on frame features (`--agg_module`).
+
+Shapes: B videos, F frames, D embedding width, H attention heads.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from open_clip.transformer import LayerNorm, QuickGELU, Transformer
+from torch import Tensor, nn
+
+from tvr.utils.errors import UserError
+
+HEAD_WIDTH = 64
+
+
+class SeqTransf(nn.Module):
+    """Frame position embeddings, CLIP-style residual attention blocks, and an outer residual.
+
+    Padded frames are masked as keys. The LayerNorms' eps is 1e-12, as in the authors' release.
+
+    Raises:
+        UserError: the embedding width is no multiple of 64 (a head's width).
+    """
+
+    def __init__(self, width: int, layers: int, positions: int) -> None:
+        super().__init__()
+        if width % HEAD_WIDTH:
+            raise UserError(
+                f"--agg_module seqTransf needs an embedding width that is a multiple of "
+                f"{HEAD_WIDTH}; this --base_encoder has {width}. Use --agg_module seqLSTM or None."
+            )
+        self.heads = width // HEAD_WIDTH
+        self.position = nn.Embedding(positions, width)
+        self.transformer = Transformer(
+            width=width,
+            layers=layers,
+            heads=self.heads,
+            act_layer=QuickGELU,
+            norm_layer=partial(LayerNorm, eps=1e-12),
+        )
+
+    def copy_from_text_tower(self, text_tower: nn.Module) -> bool:
+        """Start the blocks and the position embeddings as copies of CLIP's text transformer's.
+
+        Returns False, and copies nothing, where the shapes do not allow it.
+        """
+        blocks = text_tower.transformer.resblocks
+        positions_PD = text_tower.positional_embedding
+        enough = len(blocks) >= len(self.transformer.resblocks)
+        if positions_PD.shape != self.position.weight.shape or not enough:
+            return False
+        for own, block in zip(self.transformer.resblocks, blocks, strict=False):
+            own.load_state_dict(block.state_dict())
+        with torch.no_grad():
+            self.position.weight.copy_(positions_PD)
+        return True
+
+    def forward(self, frames_BFD: Tensor, mask_BF: Tensor) -> Tensor:
+        x_BFD = frames_BFD + self.position.weight[: frames_BFD.shape[1]]
+        keys_BF = torch.zeros_like(mask_BF, dtype=x_BFD.dtype).masked_fill(~mask_BF, float("-inf"))
+        # nn.MultiheadAttention takes one mask per video and head, heads fastest
+        mask_BHFF = keys_BF[:, None, None, :].expand(-1, self.heads, mask_BF.shape[1], -1)
+        return self.transformer(x_BFD, attn_mask=mask_BHFF.flatten(0, 1)) + frames_BFD
+
+
+class SeqLSTM(nn.Module):
+    """One unidirectional LSTM layer over the real frames, plus its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, frames_BFD: Tensor, mask_BF: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            frames_BFD, mask_BF.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        hidden_BFD, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True, total_length=frames_BFD.shape[1]
+        )
+        return hidden_BFD + frames_BFD
