@@ -1,0 +1,134 @@
+"""From settings to the things a run works with: device, model, frames, and what to report."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tvr.checkpoint import load_model, read_checkpoint, trained_settings
+from tvr.config import Config
+from tvr.dataloaders.benchmarks import load_split, protocols
+from tvr.dataloaders.datasets import FrameSettings
+from tvr.dataloaders.records import Split
+from tvr.models.clip import build_backbone
+from tvr.models.gare import GARE, ModelSettings
+from tvr.utils.distributed import Ranks
+from tvr.utils.logging import commit, environment
+
+# Settings that a checkpoint decides unless the command line says otherwise
+FROM_CHECKPOINT = (
+    *(f.name for f in fields(ModelSettings)),
+    *("max_words", "max_frames", "video_framerate"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every part of a run needs: settings, processes, device and logger."""
+
+    config: Config
+    ranks: Ranks
+    device: torch.device
+    log: logging.Logger
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.config.output_dir)
+
+    @property
+    def protocol(self) -> str:
+        return self.config.protocol or protocols(self.config.datatype)[0]
+
+    @property
+    def precision(self) -> str:
+        """`--precision`, with `auto` resolved for this device."""
+        if self.config.precision != "auto":
+            return self.config.precision
+        return "amp" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+    def autocast(self) -> AbstractContextManager:
+        """bf16 compute over fp32 weights under `amp`; nothing otherwise."""
+        enabled = self.precision == "amp"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def split(self, name: str) -> Split:
+        """The benchmark's split, announced in the log."""
+        c = self.config
+        split = load_split(
+            c.datatype,
+            self.protocol,
+            name,
+            Path(c.anno_path),
+            Path(c.video_path),
+            c.allow_partial_gallery,
+        )
+        self.log.info(split.summary())
+        return split
+
+    def frames(self, model: GARE) -> FrameSettings:
+        """How clips become this model's input."""
+        c = self.config
+        resolution = model.backbone.resolution
+        return FrameSettings(c.video_framerate, c.max_frames, resolution, c.video_decoder)
+
+    def report(self, split: Split) -> dict[str, Any]:
+        """The protocol and circumstances that a reported number needs beside it."""
+        return {
+            "protocol": {
+                "split": split.name,
+                "videos": len(split.clips),
+                "documented_videos": split.documented_videos,
+                "complete_gallery": split.is_complete(),
+                "captions": len(split.captions),
+                "left_out": split.left_out,
+                "ties": "counted against the query",
+            },
+            "settings": self.config.public(),
+            "precision": self.precision,
+            "commit": commit(),
+            "environment": environment(self.device),
+        }
+
+
+def build_model(run: Run) -> GARE:
+    """The model, with the weights of `--init_model` where one is named.
+
+    Raises:
+        UserError: see `build_backbone`, `read_checkpoint` and `load_model`.
+    """
+    config, content = run.config, None
+    if config.init_model is not None:
+        content = read_checkpoint(Path(config.init_model))
+        adopt_settings(run, content)
+    backbone = build_backbone(config.base_encoder, run.precision, pretrained=content is None)
+    model = GARE(backbone, config.model_settings())
+    if content is not None:
+        ignored = load_model(model, content, Path(config.init_model))
+        run.log.info("weights from %s", config.init_model)
+        if ignored:
+            run.log.info("ignored %d of its keys: %s", len(ignored), ", ".join(ignored))
+    elif config.agg_module == "seqTransf" and not model.temporal_from_clip:
+        run.log.info("the temporal module starts at random: CLIP's text blocks do not fit it")
+    return model.to(run.device)
+
+
+def adopt_settings(run: Run, content: dict[str, Any]) -> None:
+    """Take from a checkpoint what it was trained with; what the command line gave stays."""
+    config, path = run.config, Path(run.config.init_model)
+    trained = content.get("config", {}) | trained_settings(path, content)
+    for name in FROM_CHECKPOINT:
+        if name not in trained or trained[name] == getattr(config, name):
+            continue
+        if name in config.given:
+            run.log.warning(
+                "--%s %s, but %s was trained with %s", name, getattr(config, name), path,
+                trained[name],
+            )  # fmt: skip
+        else:
+            setattr(config, name, trained[name])
+            run.log.info("--%s %s, as %s was trained", name, trained[name], path)

@@ -1,0 +1,116 @@
+"""Checkpoints: plain tensors, numbers and strings, written whole or not at all.
+
+    {"format": 1, "model": state dict, "settings": ModelSettings, "config": flags,
+     "epoch": int, "step": int, "metrics": {...}}
+
+They are read with `weights_only`, so that nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tvr.models.archive import read_weights
+from tvr.models.gare import ModelSettings
+from tvr.models.release import from_release, is_release, strip
+from tvr.utils.errors import UserError
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
+    """Write a checkpoint atomically: a killed process leaves the previous file as it was."""
+    content = {
+        "format": FORMAT,
+        "model": model.state_dict(),
+        "settings": asdict(model.settings),
+        **facts,
+    }
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, indented for people."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of ours, or a bare state dict (the release's), as `{"model": …}`.
+
+    Raises:
+        UserError: missing, unreadable, no weights in it, or written by a newer version.
+    """
+    content = read_weights(path)
+    if "format" in content and content["format"] != FORMAT:
+        raise UserError(
+            f"{path}: checkpoint format {content['format']}, this version reads {FORMAT}."
+        )
+    if "format" not in content:
+        for key in ("model", "state_dict", "model_state_dict"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+        content = {"model": content}
+    weights = content.get("model")
+    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise UserError(f"{path}: holds no model weights under the names this program writes.")
+    return content
+
+
+def trained_settings(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The settings a checkpoint was trained with; empty for the release's, which has none.
+
+    Raises:
+        UserError: the file holds settings this version does not know.
+    """
+    settings = content.get("settings", {})
+    unknown = set(settings) - set(ModelSettings.__dataclass_fields__)
+    if unknown:
+        raise UserError(f"{path}: unknown settings {sorted(unknown)}; written by another version?")
+    return settings
+
+
+def load_model(model: nn.Module, content: dict[str, Any], path: Path) -> list[str]:
+    """Put a checkpoint's weights into the model; returns the ignored keys of a release's file.
+
+    Raises:
+        UserError: weights are missing, unknown or of another shape (another width, say).
+    """
+    wanted = model.state_dict()
+    state, ignored = strip(content["model"]), []
+    if is_release(state):
+        state, ignored = from_release(state, set(wanted))
+    problems = [f"missing {name}" for name in wanted if name not in state]
+    problems += [f"unknown {name}" for name in state if name not in wanted]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)} in the file, {tuple(tensor.shape)} here"
+        for name, tensor in wanted.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        more = f"\n  … and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise UserError(
+            f"--init_model {path} does not fit this model ({len(problems)} differences). Check "
+            "--base_encoder, --agg_module, --num_hidden_layers, --increment:\n  "
+            + "\n  ".join(problems[:8])
+            + more
+        )
+    model.load_state_dict(state)
+    return ignored

@@ -1,0 +1,176 @@
+"""Which settings are refused, and which have no effect in a run. Nothing here reads a file."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tvr.config import Config, flags
+from tvr.dataloaders.benchmarks import DATATYPES, protocols
+from tvr.utils.distributed import Ranks
+from tvr.utils.errors import UserError
+
+CONTEXT_LENGTH = 77  # positions that CLIP has, for tokens and for frames
+AT_LEAST = {
+    "epochs": 1,
+    "batch_size_val": 1,
+    "n_display": 1,
+    "max_frames": 1,
+    "max_words": 3,
+    "num_hidden_layers": 1,
+    "workers": 0,
+    "seed": 0,
+    "contact_sheet": 0,
+    "world_size": 0,
+    "coef_lr": 0,
+    "weight_decay": 0,
+    "warmup_proportion": 0,
+    "alpha": 0,
+    "beta": 0,
+    "lambda_dir": 0,
+    "lambda_epsilon": 0,
+    "lambda_lower": 0,
+}
+POSITIVE = ("lr", "temp", "video_framerate", "kl_prior", "max_grad_norm")
+TRAINING_ONLY = (
+    *("epochs", "batch_size", "lr", "coef_lr", "weight_decay", "warmup_proportion"),
+    *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment", "overwrite"),
+    *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
+    *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
+)
+PSI_ONLY = (
+    *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
+    *("lambda_lower", "kl", "kl_anchor", "kl_prior", "kl_normalize", "dir_form", "epsilon_form"),
+)
+DEAD = ("interaction", "center", "distributed")
+
+
+def check(config: Config, ranks: Ranks) -> list[str]:
+    """The warnings for settings without effect.
+
+    Raises:
+        UserError: one message that lists every setting that cannot work.
+    """
+    problems = [*missing(config), *out_of_range(config), *contradictions(config, ranks)]
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(f"{count} with the settings:\n  - " + "\n  - ".join(problems))
+    return without_effect(config)
+
+
+def missing(config: Config) -> list[str]:
+    """What the run needs and the command line does not name."""
+    problems = []
+    if not (config.do_train or config.do_eval):
+        problems.append("nothing to do: give --do_train 1 or --do_eval 1.")
+    if config.do_eval and not config.do_train and config.init_model is None:
+        problems.append("--do_eval evaluates a checkpoint: name it with --init_model.")
+    needs = {
+        "anno_path": "the folder of annotation files",
+        "video_path": "the folder of videos",
+        "output_dir": "the folder for log, checkpoints and metrics",
+    }
+    problems += [
+        f"--{name} is not set: name {what}."
+        for name, what in needs.items()
+        if not getattr(config, name)
+    ]
+    return problems
+
+
+def out_of_range(config: Config) -> list[str]:
+    """Values that are no choice, no finite number, or too small or large."""
+    problems = []
+    for f in flags():
+        value, choices = getattr(config, f.name), f.metadata["choices"]
+        if choices and value not in choices:
+            allowed = ", ".join(map(str, choices))
+            problems.append(f"--{f.name} {value}: choose one of {allowed}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            problems.append(f"--{f.name} {value}: give a finite number.")
+        elif f.name in POSITIVE and value <= 0:
+            problems.append(f"--{f.name} {value}: give a number above 0.")
+        elif f.name in AT_LEAST and value is not None and value < AT_LEAST[f.name]:
+            problems.append(f"--{f.name} {value}: give at least {AT_LEAST[f.name]}.")
+    if config.warmup_proportion >= 1:
+        problems.append(f"--warmup_proportion {config.warmup_proportion}: give less than 1.")
+    if config.max_words > CONTEXT_LENGTH:
+        problems.append(f"--max_words {config.max_words}: CLIP reads {CONTEXT_LENGTH} at most.")
+    if config.seed >= 2**32:
+        problems.append(f"--seed {config.seed}: give less than 2^32.")
+    return problems
+
+
+def contradictions(config: Config, ranks: Ranks) -> list[str]:
+    """Settings that do not fit each other, the benchmark or the number of processes."""
+    problems = []
+    if config.datatype not in DATATYPES:
+        problems.append(f"--datatype {config.datatype}: choose one of {', '.join(DATATYPES)}.")
+    elif config.protocol not in (None, *protocols(config.datatype)):
+        known = ", ".join(protocols(config.datatype))
+        problems.append(f"--protocol {config.protocol}: --datatype {config.datatype} has {known}.")
+    if config.agg_module == "seqTransf" and config.max_frames > CONTEXT_LENGTH:
+        problems.append(
+            f"--max_frames {config.max_frames}: --agg_module seqTransf has {CONTEXT_LENGTH} frame "
+            "positions. Use fewer frames, or --agg_module seqLSTM or None."
+        )
+    if config.world_size not in (0, ranks.world_size):
+        problems.append(
+            f"--world_size {config.world_size}: the launcher started {ranks.world_size}. Leave "
+            "the flag out and set the number with --nproc_per_node."
+        )
+    if config.do_train:
+        problems += batch_problems(config.batch_size, ranks.world_size)
+        if not re.fullmatch(r"none|rand(-[a-z]+[\d.]+)*", config.randaugment):
+            problems.append(
+                f"--randaugment {config.randaugment}: write none, or timm's notation such as "
+                "rand-m7-n4-mstd0.5-inc1."
+            )
+    return problems
+
+
+def batch_problems(batch_size: int, world_size: int) -> list[str]:
+    """A contrastive batch needs negatives, and every process the same share of it."""
+    if batch_size < 2:
+        return [
+            f"--batch_size {batch_size}: the losses compare at least 2 pairs. Use 2 or more; the "
+            "paper uses 128."
+        ]
+    if batch_size % world_size:
+        down = batch_size // world_size * world_size
+        nearest = f"{down} or {down + world_size}" if down else f"{world_size}"
+        return [
+            f"--batch_size {batch_size} is the batch of all processes together, and {world_size} "
+            f"processes do not divide it. Use {nearest}."
+        ]
+    return []
+
+
+def without_effect(config: Config) -> list[str]:
+    """One line per flag that was given and changes nothing in this run."""
+    idle: dict[str, str] = dict.fromkeys(DEAD, "it does nothing, here or in the release")
+    if not config.do_train:
+        idle |= dict.fromkeys(TRAINING_ONLY, "it only matters in training")
+    elif config.do_eval:
+        idle["do_eval"] = "training evaluates after every epoch anyway"
+    if config.increment == "none":
+        idle |= dict.fromkeys(PSI_ONLY, "--increment none has no Δ")
+    if config.query == "text":
+        idle["eta"] = "--query text has no gap"
+    if config.agg_module != "seqTransf":
+        idle["num_hidden_layers"] = f"--agg_module {config.agg_module} has no such layers"
+    if config.beta == 0:
+        reason = "--beta 0 switches the bottleneck off"
+        idle |= dict.fromkeys(("kl", "kl_anchor", "kl_prior", "kl_normalize"), reason)
+    if config.lambda_epsilon == 0:
+        reason = "--lambda_epsilon 0 switches the radius loss off"
+        idle |= dict.fromkeys(("lambda_lower", "epsilon_form"), reason)
+    if config.lambda_dir == 0:
+        reason = "--lambda_dir 0 switches the direction loss off"
+        idle |= dict.fromkeys(("alpha", "dir_form"), reason)
+    elif config.dir_form == "orthogonal":
+        idle["alpha"] = "--dir_form orthogonal has no α"
+    return [
+        f"--{name} {getattr(config, name)} has no effect: {idle[name]}."
+        for name in sorted(config.given & set(idle))
+    ]

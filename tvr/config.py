@@ -1,0 +1,227 @@
+"""Every command line flag, once, typed, with its default, and the parser made from them.
+
+`tvr/checks.py` says which combinations are refused or have no effect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from tvr.models.gare import ModelSettings
+from tvr.models.losses import LossSettings
+from tvr.utils.errors import UserError
+
+DESCRIPTION = "Train or evaluate GARE, text-video retrieval with pair-specific increments."
+
+
+def flag(default: Any, text: str, choices: tuple | None = None, group: str = "") -> Any:
+    """A command line flag: its default, its help, its allowed values and its section."""
+    return field(default=default, metadata={"help": text, "choices": choices, "group": group})
+
+
+@dataclass
+class Config:
+    """The settings of one run. Field names are flag names."""
+
+    # What to do
+    do_train: bool = flag(False, "train, evaluating after every epoch", group="run")
+    do_eval: bool = flag(False, "evaluate --init_model", group="run")
+    init_model: str | None = flag(
+        None, "checkpoint to evaluate or to start from: ours or the authors'", group="run"
+    )
+    output_dir: str | None = flag(None, "folder for log, checkpoints and metrics", group="run")
+    seed: int = flag(42, "decides every random choice", group="run")
+    device: str = flag("auto", "where to compute", ("auto", "cpu", "cuda"), group="run")
+    precision: str = flag(
+        "auto",
+        "amp: bf16 compute, fp32 weights; fp16: CLIP's weights stored in half precision, as the "
+        "authors' release does; auto: amp on a GPU that has bf16, fp32 elsewhere",
+        ("auto", "amp", "fp32", "fp16"),
+        group="run",
+    )
+    workers: int = flag(8, "processes per rank that decode videos (0: none)", group="run")
+    overwrite: bool = flag(
+        False, "train although --output_dir holds checkpoints of an earlier run", group="run"
+    )
+    n_display: int = flag(50, "steps between two log lines", group="run")
+    contact_sheet: int = flag(
+        0, "captions to draw with their five best videos in contact_sheet.jpg", group="run"
+    )
+    local_rank: int | None = flag(None, "set by the launcher", group="run")
+    world_size: int = flag(0, "number of processes; 0: what the launcher says", group="run")
+
+    # Data
+    datatype: str = flag("msrvtt", "benchmark", group="data")
+    protocol: str | None = flag(
+        None, "which of the benchmark's splits; msrvtt: 9k (default), 7k", group="data"
+    )
+    anno_path: str | None = flag(None, "folder of annotation files", group="data")
+    video_path: str | None = flag(None, "folder of videos", group="data")
+    max_words: int = flag(32, "tokens of a caption, start and end included", group="data")
+    max_frames: int = flag(12, "frames of a clip at most", group="data")
+    video_framerate: float = flag(1.0, "frames to take per second", group="data")
+    video_decoder: str = flag("decord", "library that decodes", ("decord", "opencv"), group="data")
+    randaugment: str = flag(
+        "rand-m7-n4-mstd0.5-inc1", "timm's RandAugment for training frames, or none", group="data"
+    )
+    allow_partial_gallery: bool = flag(
+        False, "evaluate although the gallery has not the documented size", group="data"
+    )
+
+    # Model
+    base_encoder: str = flag(
+        "ViT-B/32",
+        "ViT-B/32, ViT-B/16, ViT-L/14, open_clip:NAME/TAG, tiny, or a path",
+        group="model",
+    )
+    agg_module: str = flag(
+        "seqTransf", "module over time", ("seqTransf", "seqLSTM", "None"), group="model"
+    )
+    num_hidden_layers: int = flag(4, "layers of seqTransf", group="model")
+    increment: str = flag("gare", "none: the baseline, Δ = 0", ("gare", "none"), group="model")
+    query: str = flag("gap", "ψ's query: the gap v̄ − t, or t", ("gap", "text"), group="model")
+    correct: str = flag("text", "the side that Δ is added to", ("text", "video"), group="model")
+    context: str = flag("frames", "what ψ attends to", ("frames", "words"), group="model")
+    eta: int = flag(1, "sign of the gap", (1, -1), group="model")
+    temp: float = flag(5.0, "temperature of the frame pooling", group="model")
+    padding: str = flag(
+        "mask",
+        "padded frames: masked, or used as in the release",
+        ("mask", "release"),
+        group="model",
+    )
+
+    # Loss
+    alpha: float = flag(2.0, "sharpness of the direction loss", group="loss")
+    beta: float | None = flag(
+        None, "weight of the bottleneck; default 0.07, or 1e-4 with --kl joint", group="loss"
+    )
+    lambda_dir: float = flag(0.01, "weight of the direction loss", group="loss")
+    lambda_epsilon: float = flag(0.01, "weight of the radius loss", group="loss")
+    lambda_lower: float = flag(0.5, "the radius loss is bounded below by minus this", group="loss")
+    kl: str = flag(
+        "per_dim",
+        "bottleneck averaged over dimensions (paper) or summed (release)",
+        ("per_dim", "joint"),
+        group="loss",
+    )
+    kl_anchor: str = flag(
+        "video", "whose increments one Gaussian is fitted to", ("video", "text"), group="loss"
+    )
+    kl_prior: float = flag(1.0, "σ₀ of the bottleneck's prior", group="loss")
+    kl_normalize: bool = flag(False, "scale Δ to length 1 before the bottleneck", group="loss")
+    dir_form: str = flag("uniformity", "direction loss", ("uniformity", "orthogonal"), group="loss")
+    epsilon_form: str = flag(
+        "hard", "lower bound of the radius loss", ("hard", "smooth"), group="loss"
+    )
+    same_video: str = flag(
+        "negative",
+        "another caption's copy of the anchor's video in the batch: a negative, or left out",
+        ("negative", "ignore"),
+        group="loss",
+    )
+
+    # Optimisation
+    epochs: int = flag(5, "passes over the training pairs", group="optimisation")
+    batch_size: int = flag(128, "pairs per step, over all processes", group="optimisation")
+    batch_size_val: int = flag(128, "clips per evaluation batch of a process", group="optimisation")
+    lr: float = flag(1e-4, "learning rate of the new modules", group="optimisation")
+    coef_lr: float = flag(1e-3, "CLIP's rate is lr times this", group="optimisation")
+    weight_decay: float = flag(0.2, "decoupled weight decay", group="optimisation")
+    warmup_proportion: float = flag(0.1, "share of the steps that warm up", group="optimisation")
+    max_grad_norm: float = flag(1.0, "limit of the global gradient norm", group="optimisation")
+    decay: str = flag(
+        "standard",
+        "standard spares biases, norms, logit scale and positions; release spares biases only",
+        ("standard", "release"),
+        group="optimisation",
+    )
+    grad_clip: str = flag(
+        "global",
+        "release also limits each tensor's own norm",
+        ("global", "release"),
+        group="optimisation",
+    )
+
+    # Read by nobody, here or in the release
+    interaction: str | None = flag(None, "accepted, does nothing", group="dead")
+    center: str | None = flag(None, "accepted, does nothing", group="dead")
+    distributed: str | None = flag(None, "accepted, does nothing", group="dead")
+
+    # Names of the flags that the command line gave; not itself a flag
+    given: frozenset[str] = field(default=frozenset(), metadata={"internal": True})
+
+    def model_settings(self) -> ModelSettings:
+        return ModelSettings(**{f.name: getattr(self, f.name) for f in fields(ModelSettings)})
+
+    def loss_settings(self) -> LossSettings:
+        return LossSettings(**{f.name: getattr(self, f.name) for f in fields(LossSettings)})
+
+    def resolve(self) -> None:
+        """Fill in the defaults that depend on other flags."""
+        if self.beta is None:
+            self.beta = 0.07 if self.kl == "per_dim" else 1e-4
+
+    def public(self) -> dict[str, Any]:
+        """Every flag and its value, for checkpoints and metrics.json."""
+        return {f.name: getattr(self, f.name) for f in flags()}
+
+
+def flags() -> list:
+    """The dataclass fields that are flags."""
+    return [f for f in fields(Config) if not f.metadata.get("internal")]
+
+
+def zero_or_one(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
+    return text == "1"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are the same kind of error as all others."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}\nSee {self.prog} --help for every flag.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `main_retrieval.py`, one argument per field of `Config`."""
+    # An abbreviated flag would hide a misspelt one
+    parser = Parser(prog="main_retrieval.py", description=DESCRIPTION, allow_abbrev=False)
+    sections = {f.metadata["group"]: None for f in flags()}
+    sections = {name: parser.add_argument_group(name) for name in sections}
+    kinds = typing.get_type_hints(Config)
+    for f in flags():
+        names = [f"--{f.name}"] + (["--local-rank"] if f.name == "local_rank" else [])
+        kind = (typing.get_args(kinds[f.name]) or (kinds[f.name],))[0]
+        shown = "" if f.default in (None, False) else f" (default {f.default})"
+        options: dict[str, Any] = {"help": (f.metadata["help"] + shown).replace("%", "%%")}
+        if kind is bool:
+            options |= {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
+        else:
+            options |= {"type": kind, "metavar": kind.__name__.upper()}
+        if f.metadata["choices"]:
+            # checked with everything else in tvr/checks.py, so that all problems come together
+            options["metavar"] = "{" + ",".join(map(str, f.metadata["choices"])) + "}"
+        if f.metadata["group"] == "dead":
+            options["nargs"] = "?"
+        sections[f.metadata["group"]].add_argument(*names, default=MISSING, **options)
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> Config:
+    """The run's settings from the command line.
+
+    Raises:
+        UserError: an unknown flag, or a value that is not of the flag's kind.
+    """
+    values = {
+        name: value
+        for name, value in vars(build_parser().parse_args(argv)).items()
+        if value is not MISSING
+    }
+    return Config(**values, given=frozenset(values))

@@ -1,0 +1,69 @@
+"""Where messages go: the main process's terminal and its log file; other ranks are silent."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+LOGGER_NAME = "tvr"
+
+
+class TerminalHandler(logging.Handler):
+    """Prints above a running progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
+    """The program's logger: terminal and `output_dir/log.txt` on the main process."""
+    logger = logging.getLogger(LOGGER_NAME)
+    logger.handlers.clear()
+    logger.propagate = False
+    if not is_main:
+        logger.addHandler(logging.NullHandler())
+        logger.setLevel(logging.CRITICAL)
+        return logger
+    logger.setLevel(logging.INFO)
+    file = logging.FileHandler(output_dir / "log.txt", encoding="utf-8")
+    for handler in (TerminalHandler(), file):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    return logger
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory of this process so far, in GiB: the GPU's, or resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def commit() -> str | None:
+    """The git commit of this code, with `-dirty` where files differ from it; None outside git."""
+    folder = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What the numbers of a run may depend on besides its settings."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"python": platform.python_version(), "torch": torch.__version__, "device": name}
