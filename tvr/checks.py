@@ -9,6 +9,7 @@ from tvr.config import Config, flags
 from tvr.dataloaders.benchmarks import DATATYPES, protocols
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
+from tvr.utils.optim import RELEASE_TENSOR_NORM
 
 CONTEXT_LENGTH = 77  # positions that CLIP has, for tokens and for frames
 AT_LEAST = {
@@ -157,6 +158,8 @@ def without_effect(config: Config) -> list[str]:
         idle |= dict.fromkeys(PSI_ONLY, "--increment none has no Δ")
     if config.query == "text":
         idle["eta"] = "--query text has no gap"
+    if config.max_grad_norm <= RELEASE_TENSOR_NORM:
+        idle["grad_clip"] = "after a global limit of 1 no tensor's own norm is above 1"
     if config.agg_module != "seqTransf":
         idle["num_hidden_layers"] = f"--agg_module {config.agg_module} has no such layers"
     if config.beta == 0:

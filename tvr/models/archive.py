@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -112,7 +113,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         KeyError,
         EOFError,
         OSError,
+        struct.error,
         zipfile.BadZipFile,
+        AssertionError,
         AttributeError,
         TypeError,
         IndexError,

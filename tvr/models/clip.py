@@ -26,6 +26,7 @@ TINY = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     "quick_gelu": True,
 }
+KNOWN = ", ".join([*OPENAI_SHA256, "open_clip:NAME/TAG", "tiny"])
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,17 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
     if name == "tiny":
         model = open_clip.CLIP(**TINY, cast_dtype=torch.float16 if half else None)
     elif name.startswith("open_clip:"):
-        model = open_clip_model(name, half, pretrained)
-        mean, std = model.visual.preprocess_cfg["mean"], model.visual.preprocess_cfg["std"]
+        model, mean, std = open_clip_model(name, half, pretrained)
     elif name in OPENAI_SHA256 and not pretrained:
         config = open_clip.get_model_config(name.replace("/", "-"))
         config |= {"quick_gelu": True, "cast_dtype": torch.float16 if half else None}
         model = open_clip.CLIP(**config)
     else:
         path = openai_file(name) if name in OPENAI_SHA256 else Path(name)
+        if not path.is_file():
+            raise UserError(f"--base_encoder {name}: no such file, nor a known name: {KNOWN}.")
         model = openai_model(read_weights(path), path, half)
+    check_text_tower(model, name)
     model = model.float()
     if half:
         convert_weights_to_lp(model, torch.float16)
@@ -86,8 +89,11 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
     )
 
 
-def open_clip_model(name: str, half: bool, pretrained: bool) -> nn.Module:
-    """`open_clip:NAME/TAG` by way of open_clip, which finds, downloads and loads the weights."""
+def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[nn.Module, Any, Any]:
+    """`open_clip:NAME/TAG` by way of open_clip, which finds, downloads and loads the weights.
+
+    Returns the model and the mean and standard deviation of its pixels, per channel.
+    """
     arch, _, tag = name.removeprefix("open_clip:").partition("/")
     known = open_clip.list_pretrained_tags_by_model(arch)
     if not known or tag not in known:
@@ -96,19 +102,18 @@ def open_clip_model(name: str, half: bool, pretrained: bool) -> nn.Module:
             f"--base_encoder {name}: write open_clip:NAME/TAG, as open_clip.list_pretrained() "
             f"lists them; {tags}."
         )
-    gelu = bool(open_clip.get_pretrained_cfg(arch, tag).get("quick_gelu", False))
+    facts = open_clip.get_pretrained_cfg(arch, tag)
     try:
         model = open_clip.create_model(
             arch,
-            pretrained=tag,
-            load_weights=pretrained,
+            pretrained=tag if pretrained else None,
             precision="fp16" if half else "fp32",
-            force_quick_gelu=gelu,
+            force_quick_gelu=bool(facts.get("quick_gelu", False)),
         )
     except (OSError, RuntimeError) as error:
         raise UserError(f"--base_encoder {name}: open_clip could not load it: {error}") from error
-    check_text_tower(model, name)
-    return model
+    mean = facts.get("mean") or open_clip.OPENAI_DATASET_MEAN
+    return model, mean, facts.get("std") or open_clip.OPENAI_DATASET_STD
 
 
 def check_text_tower(model: nn.Module, name: str) -> None:
@@ -136,11 +141,18 @@ def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
         # it stores fp16, as OpenAI does; weights that came in fp32 must not lose their last bits
         model.float().load_state_dict(state, strict=False)
         return model
-    except (KeyError, RuntimeError, IndexError, AttributeError, AssertionError) as error:
+    except (
+        LookupError,
+        RuntimeError,
+        AttributeError,
+        AssertionError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+    ) as error:
         raise UserError(
             f"--base_encoder {path}: not a CLIP in OpenAI's format ({type(error).__name__}: "
-            f"{str(error)[:300]}). Known names: {', '.join(OPENAI_SHA256)}, tiny, "
-            "open_clip:NAME/TAG."
+            f"{str(error)[:300]}). Known names: {KNOWN}."
         ) from error
 
 

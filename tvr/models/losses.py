@@ -101,12 +101,15 @@ def bottleneck_loss(
     if normalize:
         delta_ABD = F.normalize(delta_ABD, dim=-1)
     over = 0 if anchor == "video" else 1
-    # Centred by hand: two increments can differ by 1e-5 of their size, and the gradient of
+    # Centred by hand, and twice: increments can differ by 1e-5 of their size, and the gradient of
     # torch.std then consists of the mean's rounding error (docs/fidelity.md has the measurement).
     mean_ND = delta_ABD.mean(dim=over)
     centred_ABD = delta_ABD - mean_ND.unsqueeze(over)
+    centred_ABD = centred_ABD - centred_ABD.mean(dim=over, keepdim=True)
     variance_ND = centred_ABD.square().sum(dim=over) / (delta_ABD.shape[over] - 1)
-    mean_ND, std_ND = mean_ND / prior, (variance_ND.sqrt() + 1e-6) / prior
+    # A clip of one frame has the same Δ for every text; sqrt has no gradient at 0
+    std_ND = variance_ND.clamp_min(torch.finfo(variance_ND.dtype).tiny).sqrt() + 1e-6
+    mean_ND, std_ND = mean_ND / prior, std_ND / prior
     kl_ND = 0.5 * (std_ND.square() + mean_ND.square() - 1) - std_ND.log()
     return kl_ND.mean() if convention == "per_dim" else kl_ND.sum(dim=-1).mean()
 

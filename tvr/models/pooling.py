@@ -35,5 +35,6 @@ def mean_frame(frames_BFD: Tensor, mask_BF: Tensor, padding: str = "mask") -> Te
     """
     if padding == "release":
         return frames_BFD.mean(dim=1)
-    weights_BF = mask_BF / mask_BF.sum(dim=1, keepdim=True)
-    return torch.einsum("bf,bfd->bd", weights_BF.to(frames_BFD.dtype), frames_BFD)
+    real_BF = mask_BF.to(frames_BFD.dtype)
+    weights_BF = real_BF / real_BF.sum(dim=1, keepdim=True)
+    return torch.einsum("bf,bfd->bd", weights_BF, frames_BFD)

@@ -49,10 +49,11 @@ class SeqTransf(nn.Module):
         """
         blocks = text_tower.transformer.resblocks
         positions_PD = text_tower.positional_embedding
-        enough = len(blocks) >= len(self.transformer.resblocks)
-        if positions_PD.shape != self.position.weight.shape or not enough:
+        own_blocks = self.transformer.resblocks
+        fits = positions_PD.shape == self.position.weight.shape and len(blocks) >= len(own_blocks)
+        if not fits or shapes(own_blocks[0]) != shapes(blocks[0]):
             return False
-        for own, block in zip(self.transformer.resblocks, blocks, strict=False):
+        for own, block in zip(own_blocks, blocks, strict=False):
             own.load_state_dict(block.state_dict())
         with torch.no_grad():
             self.position.weight.copy_(positions_PD)
@@ -64,6 +65,11 @@ class SeqTransf(nn.Module):
         # nn.MultiheadAttention takes one mask per video and head, heads fastest
         mask_BHFF = keys_BF[:, None, None, :].expand(-1, self.heads, mask_BF.shape[1], -1)
         return self.transformer(x_BFD, attn_mask=mask_BHFF.flatten(0, 1)) + frames_BFD
+
+
+def shapes(block: nn.Module) -> dict[str, torch.Size]:
+    """The names and shapes of a block's weights: what it takes to copy one into another."""
+    return {name: weight.shape for name, weight in block.state_dict().items()}
 
 
 class SeqLSTM(nn.Module):

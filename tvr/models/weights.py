@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.request
 from pathlib import Path
@@ -50,9 +51,14 @@ def download(url: str, path: Path, sha256: str) -> None:
                 while chunk := source.read(1 << 20):
                     target.write(chunk)
                     bar.update(len(chunk))
-        verify_sha256(part, sha256)
+        digest = sha256_of(part)
+        if digest != sha256:
+            raise UserError(
+                f"{url}: what was downloaded has SHA-256 {digest}, OpenAI's file has {sha256}. "
+                f"It was thrown away; try again, or put the right file at {path}."
+            )
         part.replace(path)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"{path} is missing and could not be downloaded from {url} ({error}). Put the file "
             "there by hand, or name another --base_encoder (a path, open_clip:NAME/TAG, tiny)."
@@ -63,12 +69,18 @@ def download(url: str, path: Path, sha256: str) -> None:
 
 def verify_sha256(path: Path, expected: str) -> None:
     """Raises UserError where the file's SHA-256 is not the published one."""
-    digest = hashlib.sha256()
+    digest = sha256_of(path)
+    if digest != expected:
+        raise UserError(
+            f"{path}: wrong checksum. Its SHA-256 is {digest}, OpenAI's file has {expected}. "
+            "Delete the file and run again to download it."
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
+        digest = hashlib.sha256()
         while chunk := file.read(1 << 22):
             digest.update(chunk)
-    if digest.hexdigest() != expected:
-        raise UserError(
-            f"{path}: wrong checksum. Its SHA-256 is {digest.hexdigest()}, OpenAI's file has "
-            f"{expected}. Delete the file and run again to download it."
-        )
+    return digest.hexdigest()

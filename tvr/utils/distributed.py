@@ -76,14 +76,19 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def local_leader_first() -> Iterator[None]:
-    """The machine's first process goes through alone; the others follow once it is done."""
+    """The machine's first process goes through alone; the others follow once it is done.
+
+    They follow as well where it fails, so that no process waits for one that has gone.
+    """
     together = dist.is_initialized()
     leads = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if together and not leads:
         dist.barrier()
-    yield
-    if together and leads:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if together and leads:
+            dist.barrier()
 
 
 class GatherRows(torch.autograd.Function):

@@ -20,14 +20,19 @@ def ranks(scores_QC: np.ndarray, target_Q: np.ndarray) -> np.ndarray:
         ValueError: a score is NaN or infinite.
     """
     scores_QC = np.asarray(scores_QC)
-    if not np.isfinite(scores_QC).all():
-        bad = np.argwhere(~np.isfinite(scores_QC))
+    refuse_non_finite(scores_QC)
+    own_Q = scores_QC[np.arange(len(scores_QC)), target_Q]
+    return (scores_QC >= own_Q[:, None]).sum(axis=1)
+
+
+def refuse_non_finite(scores: np.ndarray) -> None:
+    """Raises ValueError, with the count and the first place, for NaN and infinite scores."""
+    bad = np.argwhere(~np.isfinite(scores))
+    if len(bad):
         raise ValueError(
             f"the similarity matrix holds {len(bad):,} values that are NaN or infinite, the first "
             f"at row {bad[0][0]}, column {bad[0][1]}"
         )
-    own_Q = scores_QC[np.arange(len(scores_QC)), target_Q]
-    return (scores_QC >= own_Q[:, None]).sum(axis=1)
 
 
 def text_to_video_ranks(sim_AB: np.ndarray, video_of_caption_A: np.ndarray) -> np.ndarray:
@@ -41,6 +46,7 @@ def video_to_text_ranks(sim_AB: np.ndarray, video_of_caption_A: np.ndarray) -> n
     Each candidate video's captions are first reduced to their maximum; the query's own captions
     are then ranked as one candidate. With one caption per video this is ordinary ranking.
     """
+    refuse_non_finite(sim_AB)  # the maximum below could hide one
     owner_A = np.asarray(video_of_caption_A)
     order_A = np.argsort(owner_A, kind="stable")
     described, starts = np.unique(owner_A[order_A], return_index=True)

@@ -13,6 +13,7 @@ BETAS = (0.9, 0.98)
 EPS = 1e-6
 # With 0.9^t and 0.98^t both 0 in floating point, AdamW's bias corrections 1 − β^t are exactly 1.
 STEP_WITHOUT_BIAS_CORRECTION = 100_000.0
+RELEASE_TENSOR_NORM = 1.0
 MAX_LOGIT_SCALE = math.log(100.0)
 
 
@@ -82,13 +83,14 @@ def parameter_groups(
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, how: str) -> Tensor:
     """Scale gradients to a global norm of at most `limit`; returns the norm before.
 
-    `how="release"` then limits every tensor's own norm as well, as the authors' optimiser does.
+    `how="release"` then limits every tensor's own norm to 1, as the authors' optimiser does. With
+    a global limit of 1 or less, which is the default, that changes nothing.
     """
     parameters = list(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, limit)
     if how == "release":
         for parameter in parameters:
-            nn.utils.clip_grad_norm_(parameter, limit)
+            nn.utils.clip_grad_norm_(parameter, RELEASE_TENSOR_NORM)
     return norm
 
 
