@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tvr.config import parse
 from tvr.evaluate import run_evaluation
 from tvr.train import run_training
 from tvr.utils.distributed import choose_device, launched_ranks, process_group
-from tvr.utils.errors import UserError
+from tvr.utils.errors import LocalError, UserError
 from tvr.utils.logging import start_logging
 
 
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             run_training(run) if config.do_train else run_evaluation(run)
     except UserError as error:
-        if ranks.is_main:
+        if ranks.local_rank == 0 or isinstance(error, LocalError):
             print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -51,6 +52,8 @@ def make_output_dir(name: str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir {path}: cannot be created ({error.strerror}).") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"--output_dir {path}: you may not write there.")
     return path
 
 

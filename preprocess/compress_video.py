@@ -93,7 +93,9 @@ def compress_all(jobs: list[Job], args: argparse.Namespace, settings: Settings) 
             for job in jobs
             if job.relative not in results
         ]
-        with tqdm(total=len(jobs), initial=len(results), desc="compress", unit="video") as bar:
+        with tqdm(
+            total=len(jobs), initial=len(results), desc="compress", unit="video", disable=None
+        ) as bar:
             for future in as_completed(futures):
                 result = future.result()
                 results[result.path] = result

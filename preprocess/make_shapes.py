@@ -207,7 +207,11 @@ def render_all(clips: list[Clip], plan: Plan, folder: Path, workers: int) -> Non
             for index in missing
         ]
         with tqdm(
-            total=len(clips), initial=len(clips) - len(missing), desc="render", unit="video"
+            total=len(clips),
+            initial=len(clips) - len(missing),
+            desc="render",
+            unit="video",
+            disable=None,
         ) as bar:
             for future in as_completed(futures):
                 future.result()

@@ -6,8 +6,11 @@ cd "$(dirname "$0")/.."
 
 DEMO=${DEMO:-ckpts/demo}
 DATA=$DEMO/data
-# A CPU has no use for more loader processes than cores
-WORKERS=$(( $(getconf _NPROCESSORS_ONLN) < 8 ? $(getconf _NPROCESSORS_ONLN) : 8 ))
+# Half of the cores compute, the other half decode: more threads would only wait for each other
+CORES=$(getconf _NPROCESSORS_ONLN)
+HALF=$(( CORES < 2 ? 1 : CORES / 2 ))
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$HALF}
+WORKERS=$(( HALF < 8 ? HALF : 8 ))
 
 python preprocess/make_shapes.py --output "$DATA" --train 800 --test 200 --seed 0
 python preprocess/compress_video.py --input_root "$DATA/videos" --output_root "$DATA/videos_3fps"
@@ -20,8 +23,8 @@ common=(
   --max_words 24 --max_frames 3 --batch_size_val 64 --workers "$WORKERS" --device cpu
 )
 training=(
-  --do_train 1 --overwrite 1 --epochs 3 --batch_size 64 --lr 1e-3 --coef_lr 1
-  --randaugment none --n_display 25 --seed 42
+  --do_train 1 --overwrite 1 --epochs 3 --batch_size 32 --lr 1e-3 --coef_lr 1
+  --randaugment none --n_display 50 --seed 42
 )
 python main_retrieval.py "${training[@]}" "${common[@]}" --output_dir "$DEMO/gare"
 python main_retrieval.py "${training[@]}" "${common[@]}" --output_dir "$DEMO/baseline" --increment none

@@ -3,11 +3,14 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_program
+
+from main_retrieval import main
 
 MAIN = str(ROOT / "main_retrieval.py")
 SMALL = (
@@ -24,20 +27,37 @@ def data(shapes):
     return ("--anno_path", shapes / "anns", "--video_path", shapes / "videos_3fps")
 
 
-def train(shapes, output, *flags, launcher=(), **environment):
-    return run_program(
-        *(sys.executable, *launcher, MAIN, "--do_train", 1, "--epochs", 1, "--batch_size", 12),
-        *("--n_display", 3, "--lr", 1e-3, "--coef_lr", 1, *SMALL, *data(shapes)),
+def training(shapes, output, *flags):
+    """The flags of a short training run."""
+    return (
+        *("--do_train", 1, "--epochs", 1, "--batch_size", 12, "--n_display", 3),
+        *("--lr", 1e-3, "--coef_lr", 1, *SMALL, *data(shapes), "--output_dir", output, *flags),
+    )
+
+
+def evaluation(shapes, checkpoint, output, *flags):
+    """The flags of an evaluation."""
+    return (
+        *("--do_eval", "--init_model", checkpoint, *SMALL, *data(shapes)),
         *("--output_dir", output, *flags),
-        **environment,
     )
 
 
-def evaluate(shapes, checkpoint, output, *flags, launcher=()):
-    return run_program(
-        *(sys.executable, *launcher, MAIN, "--do_eval", "--init_model", checkpoint),
-        *(*SMALL, *data(shapes), "--output_dir", output, *flags),
-    )
+def program(*flags, launcher=()):
+    """`main_retrieval.py` in processes of its own."""
+    return run_program(sys.executable, *launcher, MAIN, *flags)
+
+
+@pytest.fixture
+def call(capsys):
+    """`main_retrieval.py` in this process, which saves its seconds of imports."""
+
+    def run(*flags):
+        code = main([str(flag) for flag in flags])
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=printed.out, stderr=printed.err)
+
+    return run
 
 
 def results(folder):
@@ -49,7 +69,7 @@ def results(folder):
 def trained(shapes, tmp_path_factory):
     """One training run by a single process; its folder and what it printed."""
     output = tmp_path_factory.mktemp("trained")
-    done = train(shapes, output)
+    done = program(*training(shapes, output))
     assert done.returncode == 0, done.stderr
     return output, done.stdout
 
@@ -77,7 +97,8 @@ def test_training_leaves_checkpoints_log_and_metrics(trained):
 
 def test_evaluation_in_a_new_process_gives_the_same_metrics(shapes, trained, tmp_path):
     output, _ = trained
-    done = evaluate(shapes, output / "checkpoint_last.pt", tmp_path, "--contact_sheet", 3)
+    sheet = ("--contact_sheet", 3)
+    done = program(*evaluation(shapes, output / "checkpoint_last.pt", tmp_path, *sheet))
     assert done.returncode == 0, done.stderr
     assert results(tmp_path)[1][0] == results(output)[1][0]
     assert (tmp_path / "contact_sheet.jpg").stat().st_size > 10_000
@@ -88,7 +109,7 @@ def test_every_process_count_gives_the_same_metrics(shapes, trained, tmp_path, w
     # 13 videos in batches of 4: shares of unequal size, and a last batch that is not full
     launcher = (*LAUNCHERS["torchrun"], f"--nproc_per_node={world_size}")
     checkpoint = trained[0] / "checkpoint_last.pt"
-    done = evaluate(shapes, checkpoint, tmp_path, launcher=launcher)
+    done = program(*evaluation(shapes, checkpoint, tmp_path), launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path)[1][0] == results(trained[0])[1][0]
 
@@ -96,7 +117,7 @@ def test_every_process_count_gives_the_same_metrics(shapes, trained, tmp_path, w
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_train_the_same_model_as_one(shapes, trained, tmp_path, launcher):
     command = (*LAUNCHERS[launcher], "--nproc_per_node=2")
-    done = train(shapes, tmp_path, launcher=command)
+    done = program(*training(shapes, tmp_path), launcher=command)
     assert done.returncode == 0, done.stderr
     one, two = weights(trained[0]), weights(tmp_path)
     for name, tensor in one.items():
@@ -107,16 +128,21 @@ def test_two_processes_train_the_same_model_as_one(shapes, trained, tmp_path, la
 
 
 def test_a_seed_fixes_a_run_bit_for_bit(shapes, trained, tmp_path):
-    done = train(shapes, tmp_path, "--workers", 2)
+    # The number of loader processes must not matter
+    done = program(*training(shapes, tmp_path, "--workers", 2))
     assert done.returncode == 0, done.stderr
     one, two = weights(trained[0]), weights(tmp_path)
     assert all(torch.equal(two[name], tensor) for name, tensor in one.items())
-    other = train(shapes, tmp_path, "--seed", 7, "--overwrite", 1)
-    assert other.returncode == 0, other.stderr
-    assert not torch.equal(weights(tmp_path)["psi.mean.weight"], one["psi.mean.weight"])
 
 
-def test_variants_train(shapes, tmp_path):
+def test_another_seed_is_another_run(call, shapes, trained, tmp_path):
+    done = call(*training(shapes, tmp_path, "--seed", 7))
+    assert done.returncode == 0, done.stderr
+    name = "psi.mean.weight"
+    assert not torch.equal(weights(tmp_path)[name], weights(trained[0])[name])
+
+
+def test_variants_train(call, shapes, tmp_path):
     variants = {
         "paper's other side": ("--correct", "video", "--context", "words", "--eta", -1),
         "release": (
@@ -131,26 +157,27 @@ def test_variants_train(shapes, tmp_path):
         "opencv": ("--video_decoder", "opencv", "--agg_module", "None", "--query", "text"),
     }
     for name, flags in variants.items():
-        done = train(shapes, tmp_path / name, *flags)
+        # 3 steps of 40 pairs are enough to see whether it runs
+        done = call(*training(shapes, tmp_path / name, "--batch_size", 40, *flags))
         assert done.returncode == 0, (name, done.stderr)
         _, both = results(tmp_path / name)
         assert np.isfinite(both[0]["t2v"]["MnR"])
 
 
-def test_checkpoint_settings_are_adopted_unless_given(shapes, tmp_path):
-    done = train(shapes, tmp_path / "t", "--temp", 3, "--agg_module", "seqLSTM")
+def test_checkpoint_settings_are_adopted_unless_given(call, shapes, tmp_path):
+    done = call(*training(shapes, tmp_path / "t", "--temp", 3, "--agg_module", "seqLSTM"))
     assert done.returncode == 0, done.stderr
     checkpoint = tmp_path / "t" / "checkpoint_best.pt"
-    plain = evaluate(shapes, checkpoint, tmp_path / "e")
+    plain = call(*evaluation(shapes, checkpoint, tmp_path / "e"))
     assert plain.returncode == 0, plain.stderr
     assert results(tmp_path / "e")[0]["settings"]["temp"] == 3
     assert "--temp 3.0, as" in plain.stdout
-    given = evaluate(shapes, checkpoint, tmp_path / "g", "--temp", 4)
+    given = call(*evaluation(shapes, checkpoint, tmp_path / "g", "--temp", 4))
     assert results(tmp_path / "g")[0]["settings"]["temp"] == 4
-    assert "was trained with 3.0" in given.stdout
+    assert "trained with 3.0" in given.stdout
 
 
-def test_release_checkpoint_is_evaluated(shapes, trained, tmp_path):
+def test_release_checkpoint_is_evaluated(call, shapes, trained, tmp_path):
     from tvr.models.release import RENAMED
 
     release = {"weight_fc.weight": torch.zeros(2, 2)}
@@ -163,7 +190,7 @@ def test_release_checkpoint_is_evaluated(shapes, trained, tmp_path):
         if name.startswith("psi."):
             release["module.agent." + name] = tensor
     torch.save(release, tmp_path / "release.bin")
-    done = evaluate(shapes, tmp_path / "release.bin", tmp_path / "e")
+    done = call(*evaluation(shapes, tmp_path / "release.bin", tmp_path / "e"))
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "e")[1][0] == results(trained[0])[1][0]
     assert "weight_fc.weight" in done.stdout
@@ -185,64 +212,73 @@ def copy(shapes, tmp_path):
     return shutil.copytree(shapes, tmp_path / "copy")
 
 
-def test_missing_folders(shapes, tmp_path):
+def test_missing_folders(call, shapes, tmp_path):
     gone = tmp_path / "gone"
-    refused(train(shapes, tmp_path / "o", "--anno_path", gone), "--anno_path", gone)
-    refused(train(shapes, tmp_path / "o", "--video_path", gone), "--video_path", gone)
+    refused(call(*training(shapes, tmp_path / "o", "--anno_path", gone)), "--anno_path", gone)
+    refused(call(*training(shapes, tmp_path / "o", "--video_path", gone)), "--video_path", gone)
     assert not list((tmp_path / "o").glob("*.pt"))
 
 
-def test_missing_videos_are_listed_before_the_first_step(copy, tmp_path):
+def test_missing_videos_are_listed_before_the_first_step(call, copy, tmp_path):
     for i in range(12):
         (copy / "videos_3fps" / f"video{i}.mp4").unlink()
-    done = train(copy, tmp_path / "o")
+    done = call(*training(copy, tmp_path / "o"))
     refused(done, "12 of the 24 train videos", "video0", "video9", "--video_path")
     assert "clips/s" not in done.stdout
 
 
-def test_unreadable_video(copy, tmp_path):
+def test_unreadable_video(call, copy, tmp_path):
     (copy / "videos_3fps" / "video3.mp4").write_text("<html>404</html>")
-    done = train(copy, tmp_path / "o", "--workers", 2)
+    done = call(*training(copy, tmp_path / "o", "--workers", 2))
     refused(done, "video3.mp4")
     assert not list((tmp_path / "o").glob("*.pt"))
     assert not list((tmp_path / "o").glob("*.json"))
 
 
-def test_caption_that_is_empty(copy, tmp_path):
+def test_unreadable_video_that_only_one_process_meets(copy, tmp_path):
+    (copy / "videos_3fps" / "video30.mp4").write_text("<html>404</html>")
+    launcher = (*LAUNCHERS["torchrun"], "--nproc_per_node=2")
+    done = program(*training(copy, tmp_path / "o"), launcher=launcher)
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "video30.mp4" in done.stderr
+
+
+def test_caption_that_is_empty(call, copy, tmp_path):
     path = copy / "anns" / "MSRVTT_JSFUSION_test.csv"
     lines = path.read_text().splitlines()
     lines[2] = lines[2].rsplit(",", 1)[0] + ","
     path.write_text("\n".join(lines) + "\n")
-    refused(train(copy, tmp_path / "o"), "MSRVTT_JSFUSION_test.csv")
+    refused(call(*training(copy, tmp_path / "o")), "MSRVTT_JSFUSION_test.csv")
 
 
-def test_gallery_of_another_size(shapes, tmp_path):
-    done = train(shapes, tmp_path / "o", "--allow_partial_gallery", 0)
+def test_gallery_of_another_size(call, shapes, tmp_path):
+    done = call(*training(shapes, tmp_path / "o", "--allow_partial_gallery", 0))
     refused(done, "13", "1,000", "--allow_partial_gallery 1")
 
 
-def test_checkpoint_of_another_width(shapes, trained, tmp_path):
+def test_checkpoint_of_another_width(call, shapes, trained, tmp_path):
     content = torch.load(trained[0] / "checkpoint_last.pt", weights_only=True)
     content["model"]["psi.mean.weight"] = torch.zeros(64, 64)
     torch.save(content, tmp_path / "wide.pt")
-    done = evaluate(shapes, tmp_path / "wide.pt", tmp_path / "o")
+    done = call(*evaluation(shapes, tmp_path / "wide.pt", tmp_path / "o"))
     refused(done, "wide.pt", "psi.mean.weight", "(64, 64)", "(128, 128)")
 
 
-def test_checkpoint_that_is_missing_or_damaged(shapes, trained, tmp_path):
-    refused(evaluate(shapes, tmp_path / "no.pt", tmp_path / "o"), "no.pt", "no such file")
+def test_checkpoint_that_is_missing_or_damaged(call, shapes, trained, tmp_path):
+    refused(call(*evaluation(shapes, tmp_path / "no.pt", tmp_path / "o")), "no.pt", "no such file")
     whole = (trained[0] / "checkpoint_last.pt").read_bytes()
     (tmp_path / "half.pt").write_bytes(whole[: len(whole) // 2])
-    refused(evaluate(shapes, tmp_path / "half.pt", tmp_path / "o"), "half.pt", "damaged")
+    refused(call(*evaluation(shapes, tmp_path / "half.pt", tmp_path / "o")), "half.pt", "damaged")
 
 
-def test_wrong_checksum_of_the_clip_weights(shapes, tmp_path):
+def test_wrong_checksum_of_the_clip_weights(call, shapes, tmp_path):
     place = ROOT / "tvr/models/ViT-B-16.pt"
     if place.exists():
         pytest.skip("real weights are there")
     place.write_bytes(b"not CLIP")
     try:
-        done = train(shapes, tmp_path / "o", "--base_encoder", "ViT-B/16")
+        done = call(*training(shapes, tmp_path / "o", "--base_encoder", "ViT-B/16"))
     finally:
         place.unlink()
     refused(done, "ViT-B-16.pt", "wrong checksum", "5806e77cd80f8b59890b7e101eabd078")
@@ -250,18 +286,21 @@ def test_wrong_checksum_of_the_clip_weights(shapes, tmp_path):
 
 def test_batch_that_the_processes_do_not_divide(shapes, tmp_path):
     launcher = (*LAUNCHERS["torchrun"], "--nproc_per_node=2")
-    done = train(shapes, tmp_path / "o", "--batch_size", 13, launcher=launcher)
+    done = program(*training(shapes, tmp_path / "o", "--batch_size", 13), launcher=launcher)
     assert done.returncode != 0
     assert done.stderr.count("--batch_size 13") == 1
     assert "Use 12 or 14" in done.stderr
 
 
-def test_batch_of_one_and_batch_above_the_data(shapes, tmp_path):
-    refused(train(shapes, tmp_path / "o", "--batch_size", 1), "--batch_size 1", "at least 2")
-    refused(train(shapes, tmp_path / "o", "--batch_size", 999), "--batch_size 999", "120")
+def test_batch_of_one_and_batch_above_the_data(call, shapes, tmp_path):
+    refused(
+        call(*training(shapes, tmp_path / "o", "--batch_size", 1)), "--batch_size 1", "at least 2"
+    )
+    many = call(*training(shapes, tmp_path / "o", "--batch_size", 999))
+    refused(many, "--batch_size 999", "120")
 
 
-def test_earlier_checkpoints_are_not_overwritten(shapes, trained):
+def test_earlier_checkpoints_are_not_overwritten(call, shapes, trained):
     before = (trained[0] / "checkpoint_last.pt").read_bytes()
-    refused(train(shapes, trained[0]), "checkpoint_last.pt", "--overwrite 1")
+    refused(call(*training(shapes, trained[0])), "checkpoint_last.pt", "--overwrite 1")
     assert (trained[0] / "checkpoint_last.pt").read_bytes() == before

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tvr.checkpoint import load_model, read_checkpoint, trained_settings
+from tvr.checks import out_of_range
 from tvr.config import Config
 from tvr.dataloaders.benchmarks import load_split, protocols
 from tvr.dataloaders.datasets import FrameSettings
@@ -18,6 +19,7 @@ from tvr.dataloaders.records import Split
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE, ModelSettings
 from tvr.utils.distributed import Ranks
+from tvr.utils.errors import UserError
 from tvr.utils.logging import commit, environment
 
 # Settings that a checkpoint decides unless the command line says otherwise
@@ -118,17 +120,26 @@ def build_model(run: Run) -> GARE:
 
 
 def adopt_settings(run: Run, content: dict[str, Any]) -> None:
-    """Take from a checkpoint what it was trained with; what the command line gave stays."""
+    """Take from a checkpoint what it was trained with; what the command line gave stays.
+
+    Raises:
+        UserError: a value in the checkpoint is not one that the flag can have.
+    """
     config, path = run.config, Path(run.config.init_model)
-    trained = content.get("config", {}) | trained_settings(path, content)
+    trained = trained_settings(path, content)
     for name in FROM_CHECKPOINT:
         if name not in trained or trained[name] == getattr(config, name):
             continue
+        if not isinstance(trained[name], type(getattr(config, name))):
+            raise UserError(f"{path}: its setting {name} is {trained[name]!r}; not usable.")
         if name in config.given:
-            run.log.warning(
-                "--%s %s, but %s was trained with %s", name, getattr(config, name), path,
-                trained[name],
-            )  # fmt: skip
+            given = getattr(config, name)
+            run.log.warning("--%s %s, but trained with %s: %s", name, given, trained[name], path)
         else:
             setattr(config, name, trained[name])
             run.log.info("--%s %s, as %s was trained", name, trained[name], path)
+    problems = out_of_range(config)
+    if problems:
+        raise UserError(
+            f"{path} carries settings that cannot work:\n  - " + "\n  - ".join(problems)
+        )

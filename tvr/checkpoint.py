@@ -58,9 +58,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: missing, unreadable, no weights in it, or written by a newer version.
     """
     content = read_weights(path)
-    if "format" in content and content["format"] != FORMAT:
+    if "format" in content and repr(content["format"]) != repr(FORMAT):
         raise UserError(
-            f"{path}: checkpoint format {content['format']}, this version reads {FORMAT}."
+            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT}."
         )
     if "format" not in content:
         for key in ("model", "state_dict", "model_state_dict"):
@@ -75,16 +75,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def trained_settings(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The settings a checkpoint was trained with; empty for the release's, which has none.
+    """All flags a checkpoint was trained with; empty for the release's, which carries none.
 
     Raises:
-        UserError: the file holds settings this version does not know.
+        UserError: they are no dictionaries, or hold model settings this version does not know.
     """
-    settings = content.get("settings", {})
+    config, settings = content.get("config", {}), content.get("settings", {})
+    if not isinstance(config, dict) or not isinstance(settings, dict):
+        raise UserError(f"{path}: its settings are not a dictionary; the file is not usable.")
     unknown = set(settings) - set(ModelSettings.__dataclass_fields__)
     if unknown:
-        raise UserError(f"{path}: unknown settings {sorted(unknown)}; written by another version?")
-    return settings
+        names = ", ".join(sorted(map(str, unknown)))
+        raise UserError(f"{path}: unknown settings {names}; written by another version?")
+    return config | settings
 
 
 def load_model(model: nn.Module, content: dict[str, Any], path: Path) -> list[str]:

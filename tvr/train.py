@@ -70,7 +70,7 @@ def run_training(run: Run) -> None:
         config.seed,
     )
     groups = parameter_groups(model, config.lr, config.coef_lr, config.weight_decay, config.decay)
-    optimizer = build_optimizer(groups, fused=run.device.type == "cuda")
+    optimizer = build_optimizer(groups)
     steps = len(dataset) // config.batch_size * config.epochs
     train(run, model, dataset, test_split, optimizer, Progress(steps))
 

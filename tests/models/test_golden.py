@@ -151,11 +151,10 @@ def test_gradient_that_must_vanish(fp32):
     assert EXPECTED[f"grad/{ZERO}"][0] < 1e-6
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_optimiser_trace(fused):
+def test_optimiser_trace():
     parameter = torch.nn.Parameter(torch.ones(4))
     group = {"params": [parameter], "base_lr": 1e-2, "lr": 0.0, "weight_decay": 0.2}
-    optimizer = build_optimizer([group], fused)
+    optimizer = build_optimizer([group])
     trace = []
     for step in range(20):
         parameter.grad = torch.tensor([1, -0.5, 0.1, 2.0]) * (1 + step % 3)

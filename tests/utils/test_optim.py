@@ -81,7 +81,7 @@ def literal_adam(gradients):
     return theta
 
 
-def optimise(gradients, fused, save_at=None):
+def optimise(gradients, save_at=None):
     """Thirty steps; at step `save_at` the optimiser is replaced by one loaded from its state."""
 
     def fresh():
@@ -89,7 +89,7 @@ def optimise(gradients, fused, save_at=None):
             {"params": [parameter], "weight_decay": decay, "base_lr": 1.0, "lr": 0.0}
             for parameter, decay in zip(parameters, DECAYS, strict=True)
         ]
-        return build_optimizer(groups, fused=fused)
+        return build_optimizer(groups)
 
     parameters = [nn.Parameter(start.clone()) for start in starts()]
     optimizer = fresh()
@@ -104,36 +104,32 @@ def optimise(gradients, fused, save_at=None):
     return [parameter.detach() for parameter in parameters]
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
-def test_the_optimiser_is_adam_without_bias_correction(fused):
+def test_the_optimiser_is_adam_without_bias_correction():
     gradients = random_gradients()
-    for own, expected in zip(optimise(gradients, fused), literal_adam(gradients), strict=True):
+    for own, expected in zip(optimise(gradients), literal_adam(gradients), strict=True):
         assert own.dtype == torch.float32
         torch.testing.assert_close(own, expected.float(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
-def test_a_resumed_optimiser_continues_exactly(fused):
+def test_a_resumed_optimiser_continues_exactly():
     gradients = random_gradients()
-    through, resumed = optimise(gradients, fused), optimise(gradients, fused, save_at=11)
+    through, resumed = optimise(gradients), optimise(gradients, save_at=11)
     assert all(torch.equal(a, b) for a, b in zip(through, resumed, strict=True))
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
-def test_the_first_step_is_that_of_uncorrected_moments(fused):
+def test_the_first_step_is_that_of_uncorrected_moments():
     """With bias correction it would be lr; without, it is lr·0.1/√0.02."""
     parameter = nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer([{"params": [parameter], "lr": 0.01, "weight_decay": 0.0}], fused)
+    optimizer = build_optimizer([{"params": [parameter], "lr": 0.01, "weight_decay": 0.0}])
     parameter.grad = torch.full((1,), 5.0)
     optimizer.step()
     assert parameter.item() == pytest.approx(1 - 0.01 * 0.1 / math.sqrt(0.02), abs=1e-7)
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "foreach"])
-def test_a_parameter_without_gradient_stays(fused):
+def test_a_parameter_without_gradient_stays():
     """Of the baseline, of the frozen stem: neither moved nor decayed."""
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    optimizer = build_optimizer([{"params": [used, unused], "lr": 0.1, "weight_decay": 0.2}], fused)
+    optimizer = build_optimizer([{"params": [used, unused], "lr": 0.1, "weight_decay": 0.2}])
     used.grad = torch.ones(2)
     optimizer.step()
     assert (used != 1).all()
@@ -202,7 +198,7 @@ def test_parameter_groups(decay, decayed):
 
 def test_the_learning_rate_scales_with_the_schedule():
     groups = parameter_groups(Toy(), lr=1e-4, coef_lr=1e-3, weight_decay=0.2, decay="standard")
-    optimizer = build_optimizer(groups, fused=False)
+    optimizer = build_optimizer(groups)
     for factor in (0.5, 0.25, 1.0):  # from the base rate each time, not from the last one
         set_learning_rate(optimizer, factor)
         rates = sorted({group["lr"] for group in optimizer.param_groups})

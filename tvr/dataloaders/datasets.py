@@ -21,7 +21,7 @@ from tvr.dataloaders.frames import read_frames
 from tvr.dataloaders.records import Clip, Split
 from tvr.dataloaders.sampler import RankSampler
 from tvr.dataloaders.transforms import RandAugment, clip_seed, resize_and_crop
-from tvr.utils.errors import UserError
+from tvr.utils.errors import LocalError, UserError
 
 
 @dataclass(frozen=True)
@@ -194,10 +194,10 @@ def clip_loader(
 
 
 def checked(loader: Iterable[Batch | UserError]) -> Iterator[Batch]:
-    """The loader's batches; raises, in this process, the UserError that one of them is."""
+    """The loader's batches; raises, in this process, the error that one of them is."""
     for batch in loader:
         if isinstance(batch, UserError):
-            raise batch
+            raise LocalError(str(batch))
         yield batch
 
 

@@ -22,7 +22,7 @@ from tvr.utils.errors import UserError
 # A small randomly initialised CLIP for the demo and the tests: it trains on a CPU in minutes.
 TINY = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": 96, "patch_size": 16, "width": 128, "layers": 3, "head_width": 32},
+    "vision_cfg": {"image_size": 96, "patch_size": 16, "width": 128, "layers": 2, "head_width": 32},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     "quick_gelu": True,
 }

@@ -29,17 +29,16 @@ def schedule(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def build_optimizer(groups: list[dict], fused: bool) -> AdamW:
+def build_optimizer(groups: list[dict]) -> AdamW:
     """AdamW without bias correction: θ ← θ − lr·(m/(√v + ε) + decay·θ), as BERT's Adam has it.
 
     It is torch's AdamW, started at a step count where both bias corrections have become 1.
     """
-    optimizer = AdamW(groups, betas=BETAS, eps=EPS, fused=fused, foreach=not fused)
+    optimizer = AdamW(groups, betas=BETAS, eps=EPS, fused=True)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            device = parameter.device if fused else "cpu"
             optimizer.state[parameter] = {
-                "step": torch.tensor(STEP_WITHOUT_BIAS_CORRECTION, device=device),
+                "step": torch.tensor(STEP_WITHOUT_BIAS_CORRECTION, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }

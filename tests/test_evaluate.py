@@ -1,0 +1,92 @@
+"""The evaluation protocol on a gallery with several captions a video, against the plain way."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from clips import make_clip
+
+from tvr.build import Run
+from tvr.config import Config
+from tvr.dataloaders.records import Caption, Clip, Split
+from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, similarity
+from tvr.models.clip import build_backbone
+from tvr.models.gare import GARE, ModelSettings
+from tvr.utils.distributed import Ranks
+from tvr.utils.errors import UserError
+
+VIDEOS, CAPTIONS = 7, TEXTS_PER_BLOCK + 9
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory):
+    """7 videos of 1 to 7 s and 41 captions in mixed order, each video with a different number."""
+    folder = tmp_path_factory.mktemp("gallery")
+    clips = [
+        Clip(f"v{i}", make_clip(folder / f"v{i}.mp4", 3 * (i + 1), size=(64, 96)))
+        for i in range(VIDEOS)
+    ]
+    owners = np.random.RandomState(0).permutation([i * i % VIDEOS for i in range(CAPTIONS)])
+    owners[:VIDEOS] = np.arange(VIDEOS)  # every video has at least one
+    captions = [Caption(f"c{k}", f"v{o}", f"clip {o} told {k}") for k, o in enumerate(owners)]
+    return Split("made up", clips, captions)
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = Config(
+        output_dir=str(tmp_path), max_frames=4, max_words=10, batch_size_val=3, workers=0
+    )
+    return Run(config, Ranks(0, 0, 1), torch.device("cpu"), logging.getLogger("test"))
+
+
+def model(**settings):
+    torch.manual_seed(0)
+    return GARE(build_backbone("tiny"), ModelSettings(base_encoder="tiny", **settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_hidden_layers": 2},
+        {"correct": "video", "context": "words", "agg_module": "None"},
+        {"increment": "none", "agg_module": "None"},
+    ],
+    ids=["text+frames", "video+words", "baseline"],
+)
+def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings):
+    gare = model(**settings).eval()
+    with torch.inference_mode():
+        blocks_AB = similarity(run, gare, split)
+        frames = run.frames(gare)
+        pixels, mask = zip(*(frames.pad(frames.read(clip)) for clip in split.clips), strict=True)
+        tokens = gare.backbone.tokenize([c.text for c in split.captions], run.config.max_words)
+        video = gare.encode_video(torch.stack(pixels), torch.stack(mask))
+        whole_AB = gare.score(gare.encode_text(tokens), video).sim_AB
+    assert blocks_AB.shape == (CAPTIONS, VIDEOS)
+    np.testing.assert_allclose(blocks_AB, whole_AB, atol=2e-6)
+
+
+def test_metrics_count_every_caption_and_every_video(run, split):
+    gare = model(num_hidden_layers=2).train()
+    metrics, sim_AB = evaluate(run, gare, split)
+    assert gare.training
+    owners = split.video_of_caption()
+    t2v = [sum(row >= row[owner]) for row, owner in zip(sim_AB, owners, strict=True)]
+    v2t = []
+    for video in range(VIDEOS):
+        best = [max(sim_AB[i, video] for i in range(CAPTIONS) if owners[i] == w) for w in range(7)]
+        v2t.append(sum(b >= best[video] for b in best))
+    assert metrics["t2v"]["MnR"] == pytest.approx(np.mean(t2v))
+    assert metrics["t2v"]["R@1"] == pytest.approx(100 * np.mean(np.array(t2v) == 1))
+    assert metrics["v2t"]["MnR"] == pytest.approx(np.mean(v2t))
+    assert metrics["v2t"]["R@5"] == pytest.approx(100 * np.mean(np.array(v2t) <= 5))
+
+
+def test_a_model_that_scores_nan_is_an_error(run, split):
+    gare = model(num_hidden_layers=2)
+    with torch.no_grad():
+        gare.psi.mean.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"made up.*NaN"):
+        evaluate(run, gare, split)
