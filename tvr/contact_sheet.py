@@ -12,7 +12,7 @@ from tvr.dataloaders.records import Clip, Split
 
 BEST = 5
 THUMBNAIL = (160, 120)  # width, height in pixels
-MARGIN, TEXT_HEIGHT, BORDER = 8, 34, 4
+MARGIN, TEXT_HEIGHT, BORDER = 8, 24, 4
 RIGHT, WRONG = (30, 150, 60), (200, 200, 200)
 
 
@@ -20,7 +20,7 @@ def draw_contact_sheet(path: Path, sim_AB: np.ndarray, split: Split, captions: i
     """Write a JPEG or PNG with `captions` evenly spaced captions of the split."""
     count = min(captions, len(split.captions))
     chosen = np.linspace(0, len(split.captions) - 1, count).astype(int)
-    row_height = TEXT_HEIGHT + THUMBNAIL[1] + MARGIN
+    row_height = TEXT_HEIGHT + THUMBNAIL[1] + 2 * MARGIN
     width = MARGIN + BEST * (THUMBNAIL[0] + MARGIN)
     sheet = Image.new("RGB", (width, MARGIN + count * row_height), "white")
     owners = split.video_of_caption()
@@ -43,9 +43,11 @@ def draw_row(
         image = ImageOps.fit(middle_frame(split.clips[video]), THUMBNAIL)
         colour = RIGHT if video == owner else WRONG
         framed = ImageOps.expand(ImageOps.crop(image, BORDER), BORDER, fill=colour)
-        sheet.paste(framed, (left, top + TEXT_HEIGHT - 10))
+        corner = (left, top + TEXT_HEIGHT)
+        sheet.paste(framed, corner)
         if video == owner:
-            draw.text((left + 8, top + TEXT_HEIGHT - 2), "✓ right", fill=RIGHT, font=font)
+            draw.rectangle((*corner, corner[0] + 44, corner[1] + 20), fill=RIGHT)
+            draw.text((corner[0] + 6, corner[1] + 1), "right", fill="white", font=font)
 
 
 def shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
