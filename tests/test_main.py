@@ -104,12 +104,14 @@ def test_evaluation_in_a_new_process_gives_the_same_metrics(shapes, trained, tmp
     assert (tmp_path / "contact_sheet.jpg").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_every_process_count_gives_the_same_metrics(shapes, trained, tmp_path, world_size):
-    # 13 videos in batches of 4: shares of unequal size, and a last batch that is not full
+@pytest.mark.parametrize(("world_size", "batch"), [(2, 4), (3, 128)])
+def test_every_process_count_gives_the_same_metrics(shapes, trained, tmp_path, world_size, batch):
+    # 13 videos in batches of 4 are shares of unequal size; in batches of 128 two ranks have none
     launcher = (*LAUNCHERS["torchrun"], f"--nproc_per_node={world_size}")
-    checkpoint = trained[0] / "checkpoint_last.pt"
-    done = program(*evaluation(shapes, checkpoint, tmp_path), launcher=launcher)
+    flags = evaluation(
+        shapes, trained[0] / "checkpoint_last.pt", tmp_path, "--batch_size_val", batch
+    )
+    done = program(*flags, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path)[1][0] == results(trained[0])[1][0]
 
