@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from tvr.build import Run
@@ -11,34 +12,52 @@ from tvr.checks import check
 from tvr.config import parse
 from tvr.evaluate import run_evaluation
 from tvr.train import run_training
-from tvr.utils.distributed import choose_device, launched_ranks, process_group
+from tvr.utils.distributed import (
+    choose_device,
+    launched_ranks,
+    lost_another_process,
+    process_group,
+    speaks_for_machine,
+)
 from tvr.utils.errors import LocalError, UserError
 from tvr.utils.logging import start_logging
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 after a mistake of the user's, which is printed without a traceback."""
-    ranks = launched_ranks()
     try:
-        config = parse(argv)
-        ranks = launched_ranks(config.local_rank)
-        warnings = check(config, ranks)
-        config.resolve()
-        device = choose_device(config.device, ranks)
-        output_dir = make_output_dir(config.output_dir)
-        run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main))
-        for warning in warnings:
-            run.log.warning("warning: %s", warning)
-        with process_group(ranks, device):
-            run.log.info(
-                "%d process(es) on %s, precision %s", ranks.world_size, device.type, run.precision
-            )
-            run_training(run) if config.do_train else run_evaluation(run)
+        run_program(argv)
     except UserError as error:
-        if ranks.local_rank == 0 or isinstance(error, LocalError):
-            print(f"error: {error}", file=sys.stderr)
+        if speaks_for_machine() or isinstance(error, LocalError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        else:
+            # The launcher stops all processes once one is gone: let the one that speaks be first
+            time.sleep(30)
+        return 2
+    except RuntimeError as error:
+        if not lost_another_process(error):
+            raise
+        print("error: another process stopped; its own message says why", file=sys.stderr)
         return 2
     return 0
+
+
+def run_program(argv: list[str] | None) -> None:
+    """Parse, check, join the other processes, and train or evaluate."""
+    config = parse(argv)
+    ranks = launched_ranks(config.local_rank)
+    warnings = check(config, ranks)
+    config.resolve()
+    device = choose_device(config.device, ranks)
+    output_dir = make_output_dir(config.output_dir)
+    run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main))
+    for warning in warnings:
+        run.log.warning("warning: %s", warning)
+    with process_group(ranks, device):
+        run.log.info(
+            "%d process(es) on %s, precision %s", ranks.world_size, device.type, run.precision
+        )
+        run_training(run) if config.do_train else run_evaluation(run)
 
 
 def make_output_dir(name: str) -> Path:
@@ -58,4 +77,8 @@ def make_output_dir(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code:
+        # Without the clean-up that would wait for the other processes
+        sys.stdout.flush()
+        os._exit(code)

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 DEMO=${DEMO:-ckpts/demo}
 DATA=$DEMO/data
 # Half of the cores compute, the other half decode: more threads would only wait for each other
-CORES=$(getconf _NPROCESSORS_ONLN)
+CORES=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 HALF=$(( CORES < 2 ? 1 : CORES / 2 ))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$HALF}
 WORKERS=$(( HALF < 8 ? HALF : 8 ))
@@ -23,7 +23,7 @@ common=(
   --max_words 24 --max_frames 3 --batch_size_val 64 --workers "$WORKERS" --device cpu
 )
 training=(
-  --do_train 1 --overwrite 1 --epochs 3 --batch_size 32 --lr 1e-3 --coef_lr 1
+  --do_train 1 --overwrite 1 --epochs 3 --batch_size 32 --lr 6e-4 --coef_lr 1
   --randaugment none --n_display 50 --seed 42
 )
 python main_retrieval.py "${training[@]}" "${common[@]}" --output_dir "$DEMO/gare"

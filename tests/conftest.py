@@ -1,26 +1,9 @@
 """A small MSR-VTT of made-up videos, in its own file formats, shared by the end-to-end tests."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
-# Two cores are shared by everything that runs at once; more threads would only get in the way
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def run_program(*command, cwd=ROOT, **environment):
-    """A user's command; returns the finished process with its output."""
-    return subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={**ENVIRONMENT, **environment},
-        capture_output=True,
-        text=True,
-    )
+from programs import run_program
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,7 @@ def test_another_model_is_refused_with_the_differences(saved, settings, named):
         {"format": 1},
         {"model": [torch.zeros(1)]},
         {"epoch": 1},
+        {1: torch.zeros(1)},
         [torch.zeros(1)],
     ],
     ids=repr,

@@ -4,7 +4,9 @@ import pytest
 
 from tvr.checks import check
 from tvr.config import Config, parse
-from tvr.utils.distributed import Ranks
+from tvr.models.gare import ModelSettings
+from tvr.models.losses import LossSettings
+from tvr.utils.distributed import Ranks, launched_ranks
 from tvr.utils.errors import UserError
 
 ONE = Ranks(0, 0, 1)
@@ -46,6 +48,27 @@ def test_defaults_are_the_papers():
     assert {name: getattr(config, name) for name in wanted} == wanted
 
 
+def test_defaults_are_the_same_wherever_they_are_written():
+    config = Config()
+    config.resolve()
+    assert config.model_settings() == ModelSettings()
+    assert config.loss_settings() == LossSettings()
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "x"), ("WORLD_SIZE", "-2")])
+def test_an_environment_that_no_launcher_makes(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"{name} is '{value}'"):
+        launched_ranks()
+
+
+def test_the_flag_local_rank_counts_only_without_a_launcher(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert [launched_ranks(rank).local_rank for rank in (None, -1, 2)] == [0, 0, 2]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert launched_ranks(2).local_rank == 1
+
+
 def test_beta_follows_the_convention_unless_given():
     for line, beta in [("--kl joint", 1e-4), ("--kl joint --beta 0.5", 0.5), ("", 0.07)]:
         config = parse((GOOD + line).split())
@@ -76,6 +99,9 @@ def test_beta_follows_the_convention_unless_given():
         (GOOD + "--context pixels", ["--context pixels", "frames", "words"]),
         (GOOD + "--world_size 2", ["--world_size 2", "--nproc_per_node"]),
         (GOOD + "--randaugment lots", ["--randaugment lots"]),
+        (GOOD + "--randaugment rand-zz3-m7", ["--randaugment rand-zz3-m7"]),
+        (GOOD + "--base_encoder ViT-B/33", ["--base_encoder ViT-B/33", "ViT-B/32", "tiny"]),
+        (GOOD + "--max_frames 2000 --agg_module None", ["--max_frames 2000"]),
         (GOOD + "--seed -1", ["--seed -1"]),
     ],
 )
@@ -118,6 +144,7 @@ def test_command_lines_that_cannot_be_read(line):
         ("--lambda_dir 0 --alpha 3", {"alpha"}),
         ("--dir_form orthogonal --alpha 3", {"alpha"}),
         ("--do_eval 1", {"do_eval"}),
+        ("--contact_sheet 3", {"contact_sheet"}),
         ("--alpha 3 --eta -1 --kl joint", set()),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from conftest import ROOT, run_program
+from programs import ROOT, run_program
 
 
 @pytest.mark.parametrize("script", ["msrvtt.sh", "evaluate.sh"])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tvr.checkpoint import load_model, read_checkpoint, trained_settings
-from tvr.checks import out_of_range
+from tvr.checks import TRAINING_ONLY, out_of_range
 from tvr.config import Config
 from tvr.dataloaders.benchmarks import load_split, protocols
 from tvr.dataloaders.datasets import FrameSettings
@@ -22,6 +22,7 @@ from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 from tvr.utils.logging import commit, environment
 
+LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
 # Settings that a checkpoint decides unless the command line says otherwise
 FROM_CHECKPOINT = (
     *(f.name for f in fields(ModelSettings)),
@@ -51,12 +52,23 @@ class Run:
         """`--precision`, with `auto` resolved for this device."""
         if self.config.precision != "auto":
             return self.config.precision
-        return "amp" if self.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        # Emulated bf16 does not count: it is slower than fp32
+        cuda = self.device.type == "cuda"
+        return "amp" if cuda and torch.cuda.is_bf16_supported(False) else "fp32"
 
     def autocast(self) -> AbstractContextManager:
         """bf16 compute over fp32 weights under `amp`; nothing otherwise."""
         enabled = self.precision == "amp"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def refuse_earlier_results(self) -> None:
+        """Raises UserError where `--output_dir` holds a training run that would be lost."""
+        earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()]
+        if earlier and not self.config.overwrite:
+            raise UserError(
+                f"--output_dir {self.output_dir} holds {' and '.join(earlier)} of an earlier "
+                "training run. Choose another folder, or pass --overwrite 1 to replace its files."
+            )
 
     def split(self, name: str) -> Split:
         """The benchmark's split, announced in the log."""
@@ -78,6 +90,11 @@ class Run:
         resolution = model.backbone.resolution
         return FrameSettings(c.video_framerate, c.max_frames, resolution, c.video_decoder)
 
+    def settings_in_force(self) -> dict[str, Any]:
+        """Every flag and its value; an evaluation leaves out what only training reads."""
+        idle = () if self.config.do_train else TRAINING_ONLY
+        return {name: v for name, v in self.config.public().items() if name not in idle}
+
     def report(self, split: Split) -> dict[str, Any]:
         """The protocol and circumstances that a reported number needs beside it."""
         return {
@@ -90,7 +107,8 @@ class Run:
                 "left_out": split.left_out,
                 "ties": "counted against the query",
             },
-            "settings": self.config.public(),
+            "settings": self.settings_in_force(),
+            "processes": self.ranks.world_size,
             "precision": self.precision,
             "commit": commit(),
             "environment": environment(self.device),
@@ -127,6 +145,11 @@ def adopt_settings(run: Run, content: dict[str, Any]) -> None:
     """
     config, path = run.config, Path(run.config.init_model)
     trained = trained_settings(path, content)
+    if not trained:
+        assumed = [name for name in FROM_CHECKPOINT if name not in config.given]
+        listed = " ".join(f"--{name} {getattr(config, name)}" for name in assumed)
+        run.log.warning("warning: %s carries no settings; assumed: %s", path, listed)
+        run.log.warning("warning: the authors trained with --temp 3 and --padding release")
     for name in FROM_CHECKPOINT:
         if name not in trained or trained[name] == getattr(config, name):
             continue

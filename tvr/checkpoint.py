@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +22,10 @@ from torch import Tensor, nn
 from tvr.models.archive import read_weights
 from tvr.models.gare import ModelSettings
 from tvr.models.release import from_release, is_release, strip
-from tvr.utils.errors import UserError
+from tvr.utils.errors import LocalError, UserError
 
 FORMAT = 1
+KEPT = "an earlier file of that name was left as it is"
 
 
 def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
@@ -33,22 +36,35 @@ def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
         "settings": asdict(model.settings),
         **facts,
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, indented for people."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is complete and on the disk.
+
+    Raises:
+        LocalError: it cannot be written, for instance because the disk is full.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be written ({error.strerror}); {KEPT}.") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -69,7 +85,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 break
         content = {"model": content}
     weights = content.get("model")
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()
+    ):
         raise UserError(f"{path}: holds no model weights under the names this program writes.")
     return content
 

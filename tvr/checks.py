@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
+from pathlib import Path
 
 from tvr.config import Config, flags
 from tvr.dataloaders.benchmarks import DATATYPES, protocols
+from tvr.dataloaders.transforms import RandAugment
+from tvr.models.clip import KNOWN
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 from tvr.utils.optim import RELEASE_TENSOR_NORM
 
 CONTEXT_LENGTH = 77  # positions that CLIP has, for tokens and for frames
+MOST_FRAMES = 1000
 AT_LEAST = {
     "epochs": 1,
     "batch_size_val": 1,
@@ -35,7 +38,7 @@ AT_LEAST = {
 POSITIVE = ("lr", "temp", "video_framerate", "kl_prior", "max_grad_norm")
 TRAINING_ONLY = (
     *("epochs", "batch_size", "lr", "coef_lr", "weight_decay", "warmup_proportion"),
-    *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment", "overwrite"),
+    *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment", "seed"),
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
 )
@@ -95,6 +98,8 @@ def out_of_range(config: Config) -> list[str]:
             problems.append(f"--{f.name} {value}: give at least {AT_LEAST[f.name]}.")
     if config.warmup_proportion >= 1:
         problems.append(f"--warmup_proportion {config.warmup_proportion}: give less than 1.")
+    if config.max_frames > MOST_FRAMES:
+        problems.append(f"--max_frames {config.max_frames}: give at most {MOST_FRAMES}.")
     if config.max_words > CONTEXT_LENGTH:
         problems.append(f"--max_words {config.max_words}: CLIP reads {CONTEXT_LENGTH} at most.")
     if config.seed >= 2**32:
@@ -110,6 +115,7 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
     elif config.protocol not in (None, *protocols(config.datatype)):
         known = ", ".join(protocols(config.datatype))
         problems.append(f"--protocol {config.protocol}: --datatype {config.datatype} has {known}.")
+    problems += encoder_problems(config.base_encoder)
     if config.agg_module == "seqTransf" and config.max_frames > CONTEXT_LENGTH:
         problems.append(
             f"--max_frames {config.max_frames}: --agg_module seqTransf has {CONTEXT_LENGTH} frame "
@@ -122,12 +128,29 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
         )
     if config.do_train:
         problems += batch_problems(config.batch_size, ranks.world_size)
-        if not re.fullmatch(r"none|rand(-[a-z]+[\d.]+)*", config.randaugment):
-            problems.append(
-                f"--randaugment {config.randaugment}: write none, or timm's notation such as "
-                "rand-m7-n4-mstd0.5-inc1."
-            )
+        problems += augmentation_problems(config.randaugment)
     return problems
+
+
+def encoder_problems(name: str) -> list[str]:
+    """A backbone is a known name, one of open_clip's, or a file that is there."""
+    if name in KNOWN or name.startswith("open_clip:") or Path(name).is_file():
+        return []
+    return [f"--base_encoder {name}: no such file, nor one of {', '.join(KNOWN)}."]
+
+
+def augmentation_problems(randaugment: str) -> list[str]:
+    """`none`, or what timm understands."""
+    if randaugment == "none":
+        return []
+    try:
+        if randaugment.startswith("rand"):
+            RandAugment(randaugment)
+            return []
+    except UserError:
+        pass
+    wanted = "write none, or timm's notation such as rand-m7-n4-mstd0.5-inc1"
+    return [f"--randaugment {randaugment}: {wanted}."]
 
 
 def batch_problems(batch_size: int, world_size: int) -> list[str]:
@@ -154,6 +177,8 @@ def without_effect(config: Config) -> list[str]:
         idle |= dict.fromkeys(TRAINING_ONLY, "it only matters in training")
     elif config.do_eval:
         idle["do_eval"] = "training evaluates after every epoch anyway"
+    if config.do_train:
+        idle["contact_sheet"] = "it is drawn by --do_eval"
     if config.increment == "none":
         idle |= dict.fromkeys(PSI_ONLY, "--increment none has no Δ")
     if config.query == "text":

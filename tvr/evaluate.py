@@ -129,8 +129,9 @@ def pin_memory(run: Run) -> bool:
 
 def run_evaluation(run: Run) -> None:
     """`--do_eval`: evaluate `--init_model` on the test split; print, and write metrics.json."""
-    model = build_model(run)
+    run.refuse_earlier_results()
     split = run.split("test")
+    model = build_model(run)
     metrics, sim_AB = evaluate(run, model, split)
     if not run.ranks.is_main:
         return

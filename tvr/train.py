@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from tvr.build import Run, build_model
+from tvr.build import BEST, LAST, Run, build_model
 from tvr.checkpoint import save_checkpoint, write_json
 from tvr.dataloaders.datasets import PairBatch, PairDataset, checked, train_loader
 from tvr.dataloaders.records import Split
+from tvr.dataloaders.sampler import global_batches
 from tvr.evaluate import evaluate, pin_memory
 from tvr.models.gare import GARE
 from tvr.models.losses import total_loss
@@ -36,8 +38,6 @@ from tvr.utils.optim import (
     set_learning_rate,
 )
 
-LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
-
 
 @dataclass
 class Progress:
@@ -53,25 +53,21 @@ class Progress:
 def run_training(run: Run) -> None:
     """`--do_train`: train, evaluate after every epoch, keep the last and the best checkpoint."""
     config = run.config
-    earlier = [name for name in (LAST, BEST) if (run.output_dir / name).exists()]
-    if earlier and not config.overwrite:
-        raise UserError(
-            f"--output_dir {run.output_dir} holds {' and '.join(earlier)} of an earlier run. "
-            "Choose another folder, or pass --overwrite 1 to replace them."
-        )
+    run.refuse_earlier_results()
     train_split, test_split = run.split("train"), run.split("test")
+    pairs = len(train_split.captions)
+    steps = len(global_batches(pairs, config.batch_size, config.seed, epoch=1)) * config.epochs
     torch.manual_seed(config.seed)
     model = build_model(run)
     dataset = PairDataset(
         train_split,
         run.frames(model),
-        lambda texts: model.backbone.tokenize(texts, config.max_words),
+        partial(model.backbone.tokenize, length=config.max_words),
         None if config.randaugment == "none" else config.randaugment,
         config.seed,
     )
     groups = parameter_groups(model, config.lr, config.coef_lr, config.weight_decay, config.decay)
     optimizer = build_optimizer(groups)
-    steps = len(dataset) // config.batch_size * config.epochs
     train(run, model, dataset, test_split, optimizer, Progress(steps))
 
 
@@ -88,6 +84,8 @@ def train(
     results: dict[str, dict[str, Any]] = {}
     for epoch in range(1, run.config.epochs + 1):
         train_one_epoch(run, wrapped, dataset, optimizer, progress, epoch)
+        # Also before the evaluation, which could fail over a broken video
+        save(run, model, LAST, epoch, progress.step, metrics=None)
         metrics, _ = evaluate(run, model, test_split)
         run.log.info("epoch %d on %s\n%s", epoch, test_split.name, table(metrics))
         facts = {"epoch": epoch, "step": progress.step, **metrics}
@@ -107,14 +105,21 @@ def save_results(
     run: Run, model: GARE, split: Split, results: dict[str, dict[str, Any]], epoch: int
 ) -> None:
     """Checkpoints and metrics.json after an epoch."""
-    config = run.config.public()
     last = results["last"]
-    facts = {"config": config, "epoch": epoch, "step": last["step"], "metrics": last}
-    save_checkpoint(run.output_dir / LAST, model, **facts)
+    save(run, model, LAST, epoch, last["step"], last)
     if results["best"]["epoch"] == epoch:
-        save_checkpoint(run.output_dir / BEST, model, **facts)
+        save(run, model, BEST, epoch, last["step"], last)
     report = run.report(split)
     write_json(run.output_dir / "metrics.json", {**report, "results": list(results.values())})
+
+
+def save(
+    run: Run, model: GARE, name: str, epoch: int, step: int, metrics: dict[str, Any] | None
+) -> None:
+    """One checkpoint, written by the main process."""
+    if run.ranks.is_main:
+        facts = {"config": run.config.public(), "epoch": epoch, "step": step, "metrics": metrics}
+        save_checkpoint(run.output_dir / name, model, **facts)
 
 
 def distribute(run: Run, model: GARE) -> nn.Module:
@@ -195,7 +200,8 @@ def train_step(
     norm = clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip)
     values = scalars({**terms, "scale": scale, "grad_norm": norm})
     if not torch.isfinite(torch.tensor([values["loss"], values["grad_norm"]])).all():
-        captions = [dataset.split.captions[i].caption_id for i in batch.caption_B.tolist()]
+        rows = gather_with_grad(batch.caption_B).tolist()
+        captions = [dataset.split.captions[row].caption_id for row in rows]
         raise UserError(
             f"step {step}: the loss or its gradient is not finite ({values}). Nothing was "
             f"updated. Lower --lr, or look at these captions and their videos: {captions}"

@@ -121,6 +121,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         IndexError,
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        if "weights_only" in str(error):
+            # torch's own text advises to load the file without this protection
+            reason = "it is no weights file, or holds Python objects"
         raise UserError(
             f"{path}: not a readable weights file ({type(error).__name__}: {reason}). It may be "
             "damaged or incomplete, or hold Python objects, which are never loaded."

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from tvr.models.archive import read_weights
 from tvr.models.weights import OPENAI_SHA256, openai_file
+from tvr.utils.distributed import local_leader_first
 from tvr.utils.errors import UserError
 
 # A small randomly initialised CLIP for the demo and the tests: it trains on a CPU in minutes.
@@ -26,7 +27,7 @@ TINY = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     "quick_gelu": True,
 }
-KNOWN = ", ".join([*OPENAI_SHA256, "open_clip:NAME/TAG", "tiny"])
+KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", "tiny")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     tokenize: Callable[[list[str], int], Tensor]
+
+
+class Tokenizer:
+    """CLIP's lower-cased byte-pair encoding; a class, so that loader processes can receive it."""
+
+    def __init__(self) -> None:
+        self.encoder = open_clip.SimpleTokenizer()
+
+    def __call__(self, texts: list[str], length: int) -> Tensor:
+        return self.encoder(texts, context_length=length)
 
 
 def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) -> Backbone:
@@ -71,13 +82,12 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
     else:
         path = openai_file(name) if name in OPENAI_SHA256 else Path(name)
         if not path.is_file():
-            raise UserError(f"--base_encoder {name}: no such file, nor a known name: {KNOWN}.")
+            raise UserError(f"--base_encoder {name}: no such file, nor one of {', '.join(KNOWN)}.")
         model = openai_model(read_weights(path), path, half)
     check_text_tower(model, name)
     model = model.float()
     if half:
         convert_weights_to_lp(model, torch.float16)
-    tokenizer = open_clip.SimpleTokenizer()
     size = model.visual.image_size
     return Backbone(
         model=model.train(),
@@ -85,7 +95,7 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
         resolution=size[0] if isinstance(size, tuple | list) else size,
         mean=tuple(mean),
         std=tuple(std),
-        tokenize=lambda texts, length: tokenizer(texts, context_length=length),
+        tokenize=Tokenizer(),
     )
 
 
@@ -104,12 +114,13 @@ def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[nn.Module,
         )
     facts = open_clip.get_pretrained_cfg(arch, tag)
     try:
-        model = open_clip.create_model(
-            arch,
-            pretrained=tag if pretrained else None,
-            precision="fp16" if half else "fp32",
-            force_quick_gelu=bool(facts.get("quick_gelu", False)),
-        )
+        with local_leader_first():  # which downloads for all
+            model = open_clip.create_model(
+                arch,
+                pretrained=tag if pretrained else None,
+                precision="fp16" if half else "fp32",
+                force_quick_gelu=bool(facts.get("quick_gelu", False)),
+            )
     except (OSError, RuntimeError) as error:
         raise UserError(f"--base_encoder {name}: open_clip could not load it: {error}") from error
     mean = facts.get("mean") or open_clip.OPENAI_DATASET_MEAN
@@ -125,11 +136,17 @@ def check_text_tower(model: nn.Module, name: str) -> None:
     pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", None))
     causal = getattr(tower, "attn_mask", None) is not None
     vocabulary = getattr(tower, "vocab_size", None)
-    if not causal or pool != "argmax" or vocabulary != 49408:
+    reasons = {
+        "it attends to what follows a word": not causal,
+        f"it pools by {pool} and not at the end token": pool != "argmax",
+        f"its vocabulary has {vocabulary} entries and not 49408": vocabulary != 49408,
+        "it comes with a text decoder": hasattr(model, "text_decoder"),
+    }
+    if any(reasons.values()):
+        why = ", ".join(reason for reason, holds in reasons.items() if holds)
         raise UserError(
-            f"--base_encoder {name}: its text tower is not CLIP's causal transformer over CLIP's "
-            f"own vocabulary (pooling {pool}, vocabulary {vocabulary}), so there are no word "
-            "features to take. Choose a model with CLIP's text tower, such as ViT-B-32."
+            f"--base_encoder {name}: its text tower is not CLIP's ({why}). Choose a model with "
+            "CLIP's text tower, such as open_clip:ViT-B-32/laion2b_s34b_b79k."
         )
 
 
@@ -152,7 +169,7 @@ def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
     ) as error:
         raise UserError(
             f"--base_encoder {path}: not a CLIP in OpenAI's format ({type(error).__name__}: "
-            f"{str(error)[:300]}). Known names: {KNOWN}."
+            f"{str(error)[:300]}). Known names: {', '.join(KNOWN)}."
         ) from error
 
 
@@ -173,8 +190,12 @@ def project(model: nn.Module, x: Tensor) -> Tensor:
 
 def frame_features(model: nn.Module, pixels_NCHW: Tensor) -> Tensor:
     """Image features (N, D) in fp32: class token, `ln_post`, `proj`; not normalised."""
-    stem = next(m for m in model.visual.modules() if isinstance(m, nn.Conv2d))
-    return model.encode_image(pixels_NCHW.to(stem.weight.dtype)).float()
+    return model.encode_image(pixels_NCHW.to(image_stem(model).weight.dtype)).float()
+
+
+def image_stem(model: nn.Module) -> nn.Conv2d:
+    """The visual tower's first convolution, `conv1` in CLIP."""
+    return next(m for m in model.visual.modules() if isinstance(m, nn.Conv2d))
 
 
 def token_states(model: nn.Module, tokens_AL: Tensor) -> Tensor:

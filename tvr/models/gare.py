@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tvr.models.clip import Backbone, frame_features, project, token_states
+from tvr.models.clip import Backbone, frame_features, image_stem, project, token_states
 from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame, pool_frames
 from tvr.models.temporal import SeqLSTM, SeqTransf
@@ -85,8 +85,7 @@ class GARE(nn.Module):
         self.register_buffer("pixel_mean", _channels(backbone.mean), persistent=False)
         self.register_buffer("pixel_std", _channels(backbone.std), persistent=False)
         self._initialise()
-        if hasattr(self.clip.visual, "conv1"):
-            self.clip.visual.conv1.requires_grad_(False)
+        image_stem(self.clip).requires_grad_(False)
 
     @property
     def needs_words(self) -> bool:

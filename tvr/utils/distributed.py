@@ -33,10 +33,31 @@ class Ranks:
 
 
 def launched_ranks(local_rank: int | None = None) -> Ranks:
-    """What the launcher (`torchrun`, `torch.distributed.launch`) said; one process without one."""
-    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    fallback = 0 if local_rank is None else local_rank
-    return Ranks(rank, int(os.environ.get("LOCAL_RANK", fallback)), world_size)
+    """What the launcher (`torchrun`, `torch.distributed.launch`) said; one process without one.
+
+    `local_rank`, the flag, only counts where the environment says nothing; -1 means not set.
+
+    Raises:
+        UserError: the environment's RANK, LOCAL_RANK or WORLD_SIZE is not a number.
+    """
+    fallback = max(local_rank or 0, 0)
+    return Ranks(
+        from_environment("RANK", 0),
+        from_environment("LOCAL_RANK", fallback),
+        from_environment("WORLD_SIZE", 1),
+    )
+
+
+def from_environment(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    if not value.isdecimal():
+        raise UserError(f"the environment variable {name} is {value!r}: a launcher sets a number.")
+    return int(value)
+
+
+def speaks_for_machine() -> bool:
+    """Whether this process reports the mistakes that all processes of the machine see."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def choose_device(wanted: str, ranks: Ranks) -> torch.device:
@@ -50,11 +71,11 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
         raise UserError("--device cuda: this PyTorch sees no CUDA device. Use --device cpu.")
     if wanted == "cpu" or not available:
         return torch.device("cpu")
-    count = torch.cuda.device_count()
-    if ranks.local_rank >= count:
+    count, started = torch.cuda.device_count(), from_environment("LOCAL_WORLD_SIZE", 1)
+    if max(started, ranks.local_rank + 1) > count:
         raise UserError(
-            f"--nproc_per_node: process {ranks.local_rank} of this machine has no GPU of its own, "
-            f"there are {count}. Start at most {count} processes, or use --device cpu."
+            f"--nproc_per_node {started}: this machine has {count} GPU(s), and every process needs "
+            f"its own. Start at most {count}, or use --device cpu."
         )
     torch.cuda.set_device(ranks.local_rank)
     return torch.device("cuda", ranks.local_rank)
@@ -62,16 +83,29 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Joins the launcher's processes: NCCL on GPUs, gloo on CPUs; nothing for a single process."""
+    """Joins the launcher's processes: NCCL on GPUs, gloo on CPUs; nothing for a single process.
+
+    After an error the group is left as it is: taking it down would wait for the other processes.
+    """
     if ranks.world_size == 1:
         yield
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    cuda = device.type == "cuda"
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        timeout=timedelta(minutes=30),
+        device_id=device if cuda else None,
+    )
+    yield
+    dist.destroy_process_group()
+
+
+def lost_another_process(error: RuntimeError) -> bool:
+    """Whether a collective failed because the process at the other end has gone."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
+    return dist.is_initialized() and (
+        isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+    )
 
 
 @contextmanager
@@ -81,7 +115,7 @@ def local_leader_first() -> Iterator[None]:
     They follow as well where it fails, so that no process waits for one that has gone.
     """
     together = dist.is_initialized()
-    leads = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    leads = speaks_for_machine()
     if together and not leads:
         dist.barrier()
     try:
@@ -101,14 +135,13 @@ class GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, rows.contiguous())
         ctx.count = len(rows)
-        return torch.cat(parts)
+        return all_rows(rows)
 
     @staticmethod
     def backward(ctx: Any, grad_rows: Tensor) -> Tensor:
-        grad_rows = grad_rows.contiguous()
+        # A copy: autograd may hand the same tensor to others
+        grad_rows = grad_rows.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad_rows)
         start = dist.get_rank() * ctx.count
         return grad_rows[start : start + ctx.count]
@@ -121,10 +154,14 @@ def gather_with_grad(rows_N: Tensor) -> Tensor:
     """
     if not dist.is_initialized():
         return rows_N
-    if rows_N.is_floating_point():
-        return GatherRows.apply(rows_N)
+    return GatherRows.apply(rows_N) if rows_N.is_floating_point() else all_rows(rows_N)
+
+
+def all_rows(rows_N: Tensor) -> Tensor:
+    """All ranks' rows in rank order, equally many from each, without a gradient."""
+    rows_N = rows_N.contiguous()
     parts = [torch.empty_like(rows_N) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, rows_N.contiguous())
+    dist.all_gather(parts, rows_N)
     return torch.cat(parts)
 
 
