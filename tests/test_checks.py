@@ -81,7 +81,7 @@ def test_beta_follows_the_convention_unless_given():
     [
         ("--do_train 1", ["--anno_path", "--video_path", "--output_dir"]),
         ("--anno_path a --video_path v --output_dir o", ["--do_train 1", "--do_eval 1"]),
-        (GOOD.replace("--do_train", "--do_eval"), ["--init_model"]),
+        (GOOD + "--qb_bank 0", ["--qb_bank 0"]),
         (GOOD + "--batch_size 1", ["--batch_size 1", "at least 2"]),
         (GOOD + "--batch_size 0", ["--batch_size 0"]),
         (GOOD + "--lr nan", ["--lr nan"]),
@@ -144,7 +144,7 @@ def test_command_lines_that_cannot_be_read(line):
         ("--lambda_dir 0 --alpha 3", {"alpha"}),
         ("--dir_form orthogonal --alpha 3", {"alpha"}),
         ("--do_eval 1", {"do_eval"}),
-        ("--contact_sheet 3", {"contact_sheet"}),
+        ("--contact_sheet 3 --dual_softmax 1", {"contact_sheet", "dual_softmax"}),
         ("--alpha 3 --eta -1 --kl joint", set()),
     ],
 )  # fmt: skip

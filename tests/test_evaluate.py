@@ -10,7 +10,7 @@ from clips import make_clip
 from tvr.build import Run
 from tvr.config import Config
 from tvr.dataloaders.records import Caption, Clip, Split
-from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, similarity
+from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, similarities
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE, ModelSettings
 from tvr.utils.distributed import Ranks
@@ -58,20 +58,28 @@ def model(**settings):
 def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings):
     gare = model(**settings).eval()
     with torch.inference_mode():
-        blocks_AB = similarity(run, gare, split)
+        texts = [c.text for c in split.captions]
+        scores = [gare.score, gare.score_by_mean]
+        blocks_AB, means_AB = similarities(run, gare, split, texts, scores)
         frames = run.frames(gare)
         pixels, mask = zip(*(frames.pad(frames.read(clip)) for clip in split.clips), strict=True)
         tokens = gare.backbone.tokenize([c.text for c in split.captions], run.config.max_words)
         video = gare.encode_video(torch.stack(pixels), torch.stack(mask))
-        whole_AB = gare.score(gare.encode_text(tokens), video).sim_AB
+        text = gare.encode_text(tokens)
+        whole_AB = gare.score(text, video).sim_AB
+        for j, (frames_FD, real_F) in enumerate(zip(video.frames_BFD, video.mask_BF, strict=True)):
+            mean_D = frames_FD[real_F].mean(0)
+            expected_A = torch.cosine_similarity(text.text_AD, mean_D[None], dim=-1)
+            np.testing.assert_allclose(means_AB[:, j], expected_A, atol=2e-6)
     assert blocks_AB.shape == (CAPTIONS, VIDEOS)
     np.testing.assert_allclose(blocks_AB, whole_AB, atol=2e-6)
 
 
 def test_metrics_count_every_caption_and_every_video(run, split):
     gare = model(num_hidden_layers=2).train()
-    metrics, sim_AB = evaluate(run, gare, split)
+    metrics = evaluate(run, gare, split)
     assert gare.training
+    [sim_AB] = similarities(run, gare, split, [c.text for c in split.captions], [gare.score])
     owners = split.video_of_caption()
     t2v = [sum(row >= row[owner]) for row, owner in zip(sim_AB, owners, strict=True)]
     v2t = []

@@ -179,6 +179,35 @@ def test_checkpoint_settings_are_adopted_unless_given(call, shapes, tmp_path):
     assert "trained with 3.0" in given.stdout
 
 
+def test_post_processing_is_reported_beside_the_raw_scores(call, shapes, trained, tmp_path):
+    flags = ("--dual_softmax", 0.05, "--sinkhorn", 0.05, "--qb_norm", 0.05, "--qb_bank", 50)
+    done = call(*evaluation(shapes, trained[0] / "checkpoint_last.pt", tmp_path, *flags))
+    assert done.returncode == 0, done.stderr
+    content, both = results(tmp_path)
+    labels = [result["label"] for result in content["results"]]
+    assert labels[0] == "evaluated"
+    assert [label.split(", ")[1].split()[0] for label in labels[1:]] == [
+        *("dual_softmax", "sinkhorn", "qb_norm"),
+    ]
+    assert both[0] == results(trained[0])[1][0]
+    assert both[1]["t2v"] != both[0]["t2v"]
+    assert both[3]["v2t"] == both[0]["v2t"]
+    assert "with 50 training captions" in labels[3]
+
+
+def test_clip_alone_is_evaluated_without_a_checkpoint(call, shapes, tmp_path):
+    flags = ("--do_eval", 1, *SMALL, *data(shapes), "--output_dir", tmp_path, "--eta", -1)
+    done = call(*flags)
+    assert done.returncode == 0, done.stderr
+    content, both = results(tmp_path)
+    labels = [result["label"] for result in content["results"]]
+    assert labels == ["zero-shot, mean of the frames", "zero-shot, text-conditioned pooling"]
+    assert content["settings"]["increment"] == "none"
+    assert content["settings"]["agg_module"] == "None"
+    assert all(np.isfinite(result["t2v"]["MnR"]) for result in both)
+    assert "--eta -1 has no effect" in done.stdout
+
+
 def test_release_checkpoint_is_evaluated(call, shapes, trained, tmp_path):
     from tvr.models.release import RENAMED
 

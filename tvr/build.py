@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from tvr.checkpoint import load_model, read_checkpoint, trained_settings
 from tvr.checks import TRAINING_ONLY, out_of_range
 from tvr.config import Config
-from tvr.dataloaders.benchmarks import load_split, protocols
+from tvr.dataloaders.benchmarks import DATATYPES, load_split, protocols
 from tvr.dataloaders.datasets import FrameSettings
 from tvr.dataloaders.records import Split
 from tvr.models.clip import build_backbone
@@ -84,6 +85,16 @@ class Run:
         self.log.info(split.summary())
         return split
 
+    def training_captions(self, count: int) -> list[str]:
+        """`count` captions of the training split, drawn with `--seed`, without its videos."""
+        c = self.config
+        reader = DATATYPES[c.datatype]
+        texts = [
+            caption.text
+            for caption in reader.read_captions(Path(c.anno_path), self.protocol, "train").captions
+        ]
+        return random.Random(c.seed).sample(texts, min(count, len(texts)))
+
     def frames(self, model: GARE) -> FrameSettings:
         """How clips become this model's input."""
         c = self.config
@@ -132,6 +143,8 @@ def build_model(run: Run) -> GARE:
         run.log.info("weights from %s", config.init_model)
         if ignored:
             run.log.info("ignored %d of its keys: %s", len(ignored), ", ".join(ignored))
+    elif config.zero_shot:
+        run.log.info("no --init_model: CLIP alone, without temporal module and Δ")
     elif config.agg_module == "seqTransf" and not model.temporal_from_clip:
         run.log.info("the temporal module starts at random: CLIP's text blocks do not fit it")
     return model.to(run.device)

@@ -25,6 +25,10 @@ AT_LEAST = {
     "workers": 0,
     "seed": 0,
     "contact_sheet": 0,
+    "dual_softmax": 0,
+    "sinkhorn": 0,
+    "qb_norm": 0,
+    "qb_bank": 1,
     "world_size": 0,
     "coef_lr": 0,
     "weight_decay": 0,
@@ -38,7 +42,7 @@ AT_LEAST = {
 POSITIVE = ("lr", "temp", "video_framerate", "kl_prior", "max_grad_norm")
 TRAINING_ONLY = (
     *("epochs", "batch_size", "lr", "coef_lr", "weight_decay", "warmup_proportion"),
-    *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment", "seed"),
+    *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment"),
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
 )
@@ -46,6 +50,7 @@ PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
     *("lambda_lower", "kl", "kl_anchor", "kl_prior", "kl_normalize", "dir_form", "epsilon_form"),
 )
+EVALUATION_ONLY = ("contact_sheet", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank")
 DEAD = ("interaction", "center", "distributed")
 
 
@@ -67,8 +72,6 @@ def missing(config: Config) -> list[str]:
     problems = []
     if not (config.do_train or config.do_eval):
         problems.append("nothing to do: give --do_train 1 or --do_eval 1.")
-    if config.do_eval and not config.do_train and config.init_model is None:
-        problems.append("--do_eval evaluates a checkpoint: name it with --init_model.")
     needs = {
         "anno_path": "the folder of annotation files",
         "video_path": "the folder of videos",
@@ -178,7 +181,12 @@ def without_effect(config: Config) -> list[str]:
     elif config.do_eval:
         idle["do_eval"] = "training evaluates after every epoch anyway"
     if config.do_train:
-        idle["contact_sheet"] = "it is drawn by --do_eval"
+        idle |= dict.fromkeys(EVALUATION_ONLY, "only --do_eval does it")
+    elif config.qb_norm == 0:
+        idle["qb_bank"] = "--qb_norm is off"
+    if config.zero_shot:
+        reason = "without --init_model, CLIP alone is evaluated"
+        idle |= dict.fromkeys((*PSI_ONLY, "increment", "agg_module", "num_hidden_layers"), reason)
     if config.increment == "none":
         idle |= dict.fromkeys(PSI_ONLY, "--increment none has no Δ")
     if config.query == "text":

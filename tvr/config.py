@@ -28,7 +28,9 @@ class Config:
 
     # What to do
     do_train: bool = flag(False, "train, evaluating after every epoch", group="run")
-    do_eval: bool = flag(False, "evaluate --init_model", group="run")
+    do_eval: bool = flag(
+        False, "evaluate --init_model, or without one CLIP alone (zero-shot)", group="run"
+    )
     init_model: str | None = flag(
         None, "checkpoint to evaluate or to start from: ours or the authors'", group="run"
     )
@@ -47,6 +49,14 @@ class Config:
         False, "train although --output_dir holds checkpoints of an earlier run", group="run"
     )
     n_display: int = flag(50, "steps between two log lines", group="run")
+    dual_softmax: float = flag(
+        0.0, "also report dual softmax at this temperature, 0.01 say (0: off)", group="run"
+    )
+    sinkhorn: float = flag(0.0, "also report Sinkhorn at this temperature (0: off)", group="run")
+    qb_norm: float = flag(
+        0.0, "also report QB-Norm (text to video) at this temperature (0: off)", group="run"
+    )
+    qb_bank: int = flag(5000, "training captions in QB-Norm's query bank", group="run")
     contact_sheet: int = flag(
         0, "captions to draw with their five best videos in contact_sheet.jpg", group="run"
     )
@@ -160,8 +170,15 @@ class Config:
     def loss_settings(self) -> LossSettings:
         return LossSettings(**{f.name: getattr(self, f.name) for f in fields(LossSettings)})
 
+    @property
+    def zero_shot(self) -> bool:
+        """Whether CLIP alone is evaluated: no checkpoint, no temporal module, no Δ."""
+        return self.do_eval and not self.do_train and self.init_model is None
+
     def resolve(self) -> None:
         """Fill in the defaults that depend on other flags."""
+        if self.zero_shot:
+            self.agg_module, self.increment = "None", "none"
         if self.beta is None:
             self.beta = 0.07 if self.kl == "per_dim" else 1e-4
 

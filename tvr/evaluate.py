@@ -8,6 +8,8 @@ processes there are: so every process count gives the same metrics.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,69 +17,79 @@ from tqdm import tqdm
 
 from tvr.build import Run, build_model
 from tvr.checkpoint import write_json
+from tvr.config import Config
 from tvr.contact_sheet import draw_contact_sheet
 from tvr.dataloaders.datasets import ClipDataset, checked, clip_loader
 from tvr.dataloaders.records import Split
-from tvr.models.gare import GARE, TextFeatures
+from tvr.models.gare import GARE, PairScores, TextFeatures, VideoFeatures
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
+from tvr.utils.postprocess import dual_softmax, qb_norm, sinkhorn
 
 TEXTS_PER_BLOCK = 32  # with 128 videos, the pairs whose increments are held at a time
 
 
-@torch.inference_mode()
-def evaluate(run: Run, model: GARE, split: Split) -> tuple[dict[str, dict], np.ndarray]:
-    """The metrics of both directions, and sim_AB, on every rank.
+Score = Callable[[TextFeatures, VideoFeatures], PairScores]
+
+
+def evaluate(run: Run, model: GARE, split: Split) -> dict[str, dict]:
+    """The metrics of both directions, on every rank.
 
     Raises:
         UserError: a video cannot be read, or a score is not a finite number.
     """
-    was_training = model.training
-    model.eval()
-    sim_AB = similarity(run, model, split)
-    model.train(was_training)
+    texts = [caption.text for caption in split.captions]
+    [sim_AB] = similarities(run, model, split, texts, [model.score])
+    return ranked(sim_AB, sim_AB, split)
+
+
+def ranked(t2v_AB: np.ndarray, v2t_AB: np.ndarray, split: Split) -> dict[str, dict]:
+    """The metrics of both directions, each from its own scores."""
     try:
-        metrics = both_directions(sim_AB, np.array(split.video_of_caption()))
+        return both_directions(t2v_AB, np.array(split.video_of_caption()), v2t_AB)
     except ValueError as error:
         raise UserError(f"{split.name}: {error}. The model's weights are unusable.") from error
-    return metrics, sim_AB
 
 
-def similarity(run: Run, model: GARE, split: Split) -> np.ndarray:
-    """sim_AB of a whole split: each rank scores its share of the videos against all captions."""
+@torch.inference_mode()
+def similarities(
+    run: Run, model: GARE, split: Split, texts: list[str], scores: Sequence[Score]
+) -> list[np.ndarray]:
+    """For every way to score, sim_AB of all texts with a split's clips, on every rank.
+
+    Each rank encodes its share of the clips, once, and scores them against all texts.
+    """
+    was_training = model.training
+    model.eval()
     size, ranks = run.config.batch_size_val, run.ranks
     batches = [
         list(range(start, min(start + size, len(split.clips))))
         for start in range(0, len(split.clips), size)
     ][ranks.rank :: ranks.world_size]
-    text = encode_captions(run, model, split)
+    text = encode_texts(run, model, texts)
     loader = clip_loader(
         ClipDataset(split, run.frames(model)), batches, run.config.workers, pin_memory(run)
     )
-    columns, videos = [], []
-    bar = tqdm(
-        checked(loader),
-        "evaluate",
-        len(batches),
-        leave=False,
-        disable=None if ranks.is_main else True,
-    )
-    for batch in bar:
+    parts = [torch.zeros(0, len(scores), len(texts), device=run.device)]
+    rows = [torch.zeros(0, dtype=torch.long, device=run.device)]
+    quiet = None if ranks.is_main else True  # None: only on a terminal
+    for batch in tqdm(checked(loader), "evaluate", len(batches), leave=False, disable=quiet):
         batch = batch.to(run.device, non_blocking=True)
-        columns.append(score_columns(run, model, text, batch.frames_BFCHW, batch.frame_mask_BF))
-        videos.append(batch.video_B)
-    count = len(split.captions)
-    sim_NA = torch.cat(columns) if columns else torch.zeros(0, count, device=run.device)
-    video_N = torch.cat(videos) if videos else torch.zeros(0, dtype=torch.long, device=run.device)
-    order_B = gather_uneven(video_N).argsort()
-    return gather_uneven(sim_NA)[order_B].T.cpu().numpy()
+        with run.autocast():
+            video = model.encode_video(batch.frames_BFCHW, batch.frame_mask_BF)
+        columns = [score_in_blocks(score, text, video) for score in scores]
+        parts.append(torch.stack(columns).permute(2, 0, 1))
+        rows.append(batch.video_B)
+    model.train(was_training)
+    order_B = gather_uneven(torch.cat(rows)).argsort()
+    sim_SAB = gather_uneven(torch.cat(parts))[order_B].permute(1, 2, 0)
+    return list(sim_SAB.cpu().numpy())
 
 
-def encode_captions(run: Run, model: GARE, split: Split) -> TextFeatures:
-    """All captions' features; each rank encodes its share of the batches, then all exchange."""
+def encode_texts(run: Run, model: GARE, texts: list[str]) -> TextFeatures:
+    """All texts' features; each rank encodes its share of the batches, then all exchange."""
     size, ranks = run.config.batch_size_val, run.ranks
-    texts = [caption.text for caption in split.captions]
     starts = range(0, len(texts), size)[ranks.rank :: ranks.world_size]
     parts, rows = [], []
     for start in starts:
@@ -110,17 +122,13 @@ def exchange(run: Run, model: GARE, parts: list[TextFeatures], rows: list[Tensor
     )
 
 
-def score_columns(
-    run: Run, model: GARE, text: TextFeatures, frames_BFCHW: Tensor, mask_BF: Tensor
-) -> Tensor:
-    """sim_BA of one batch of clips against all captions, a block of captions at a time."""
-    with run.autocast():
-        video = model.encode_video(frames_BFCHW, mask_BF)
+def score_in_blocks(score: Score, text: TextFeatures, video: VideoFeatures) -> Tensor:
+    """sim_AB of one batch of clips against all texts, a block of texts at a time."""
     blocks = [
-        model.score(text[start : start + TEXTS_PER_BLOCK], video).sim_AB
+        score(text[start : start + TEXTS_PER_BLOCK], video).sim_AB
         for start in range(0, len(text.text_AD), TEXTS_PER_BLOCK)
     ]
-    return torch.cat(blocks).T
+    return torch.cat(blocks)
 
 
 def pin_memory(run: Run) -> bool:
@@ -128,19 +136,48 @@ def pin_memory(run: Run) -> bool:
 
 
 def run_evaluation(run: Run) -> None:
-    """`--do_eval`: evaluate `--init_model` on the test split; print, and write metrics.json."""
+    """`--do_eval`: `--init_model`, or CLIP alone, on the test split; writes metrics.json."""
     run.refuse_earlier_results()
-    split = run.split("test")
+    config, split = run.config, run.split("test")
     model = build_model(run)
-    metrics, sim_AB = evaluate(run, model, split)
+    ways: dict[str, Score] = {"evaluated": model.score}
+    if config.zero_shot:
+        ways = {
+            "zero-shot, mean of the frames": model.score_by_mean,
+            "zero-shot, text-conditioned pooling": model.score,
+        }
+    texts = [caption.text for caption in split.captions]
+    bank = run.training_captions(config.qb_bank) if config.qb_norm else []
+    matrices = similarities(run, model, split, texts + bank, list(ways.values()))
     if not run.ranks.is_main:
         return
-    run.log.info("%s\n%s", split.name, table(metrics))
-    result = {"label": "evaluated", "checkpoint": str(run.config.init_model), **metrics}
+    results = []
+    for way, sim_AB in zip(ways, matrices, strict=True):
+        sim_AB, bank_KB = sim_AB[: len(texts)], sim_AB[len(texts) :]
+        for label, t2v_AB, v2t_AB in processed(config, sim_AB, bank_KB):
+            metrics = ranked(t2v_AB, v2t_AB, split)
+            name = f"{way}, {label}" if label else way
+            run.log.info("%s: %s\n%s", split.name, name, table(metrics))
+            results.append({"label": name, "checkpoint": config.init_model, **metrics})
     path = run.output_dir / "metrics.json"
-    write_json(path, {**run.report(split), "results": [result]})
+    write_json(path, {**run.report(split), "results": results})
     run.log.info("wrote %s", path)
-    if run.config.contact_sheet:
+    if config.contact_sheet:
         sheet = run.output_dir / "contact_sheet.jpg"
-        draw_contact_sheet(sheet, sim_AB, split, run.config.contact_sheet)
+        draw_contact_sheet(sheet, matrices[-1], split, config.contact_sheet)
         run.log.info("wrote %s", sheet)
+
+
+def processed(
+    config: Config, sim_AB: np.ndarray, bank_KB: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The raw scores, then each post-processing that was asked for: label, t2v_AB and v2t_AB."""
+    yield "", sim_AB, sim_AB
+    for name, method in (("dual_softmax", dual_softmax), ("sinkhorn", sinkhorn)):
+        temperature = getattr(config, name)
+        if temperature:
+            label = f"{name} at {temperature:g}, which looks at the whole test set"
+            yield label, method(sim_AB, temperature), method(sim_AB.T, temperature).T
+    if config.qb_norm:
+        label = f"qb_norm at {config.qb_norm:g} with {len(bank_KB)} training captions (v2t: raw)"
+        yield label, qb_norm(sim_AB, bank_KB, config.qb_norm), sim_AB

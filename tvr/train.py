@@ -86,7 +86,7 @@ def train(
         train_one_epoch(run, wrapped, dataset, optimizer, progress, epoch)
         # Also before the evaluation, which could fail over a broken video
         save(run, model, LAST, epoch, progress.step, metrics=None)
-        metrics, _ = evaluate(run, model, test_split)
+        metrics = evaluate(run, model, test_split)
         run.log.info("epoch %d on %s\n%s", epoch, test_split.name, table(metrics))
         facts = {"epoch": epoch, "step": progress.step, **metrics}
         results["last"] = {"label": "last epoch", "checkpoint": LAST, **facts}

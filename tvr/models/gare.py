@@ -158,6 +158,12 @@ class GARE(nn.Module):
         delta_BAD = self.psi(by_video_BAD, video.frames_BFD, video.mask_BF if masked else None)
         return delta_BAD.transpose(0, 1)
 
+    def score_by_mean(self, text: TextFeatures, video: VideoFeatures) -> PairScores:
+        """cos(t_i, v̄_j): plain CLIP on the mean frame, without Δ (zero-shot evaluation)."""
+        mean_BD = mean_frame(video.frames_BFD, video.mask_BF, self.settings.padding)
+        sim_AB = F.normalize(text.text_AD, dim=-1) @ F.normalize(mean_BD, dim=-1).T
+        return PairScores(sim_AB, None)
+
     def score(self, text: TextFeatures, video: VideoFeatures) -> PairScores:
         """s_ij = cos(t_i + Δ_ij, p_ij); with `correct="video"` cos(t_i, p_ij + Δ_ij)."""
         s = self.settings

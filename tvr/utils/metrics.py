@@ -73,11 +73,14 @@ def bootstrap_interval(hits_Q: np.ndarray, seed: int, resamples: int = 2000) -> 
     return [float(low), float(high)]
 
 
-def both_directions(sim_AB: np.ndarray, video_of_caption_A: np.ndarray) -> dict[str, dict]:
-    """{"t2v": …, "v2t": …} of a similarity matrix."""
+def both_directions(
+    sim_AB: np.ndarray, video_of_caption_A: np.ndarray, v2t_AB: np.ndarray | None = None
+) -> dict[str, dict]:
+    """{"t2v": …, "v2t": …} of a similarity matrix; `v2t_AB` where that direction has its own."""
+    v2t_AB = sim_AB if v2t_AB is None else v2t_AB
     return {
         "t2v": summarise(text_to_video_ranks(sim_AB, video_of_caption_A)),
-        "v2t": summarise(video_to_text_ranks(sim_AB, video_of_caption_A)),
+        "v2t": summarise(video_to_text_ranks(v2t_AB, video_of_caption_A)),
     }
 
 
