@@ -14,7 +14,7 @@ import torch
 from tvr.checkpoint import load_model, read_checkpoint, trained_settings
 from tvr.checks import TRAINING_ONLY, out_of_range
 from tvr.config import Config
-from tvr.dataloaders.benchmarks import DATATYPES, load_split, protocols
+from tvr.dataloaders.benchmarks import DATATYPES, has_validation, load_split, protocols
 from tvr.dataloaders.datasets import FrameSettings
 from tvr.dataloaders.records import Split
 from tvr.models.clip import build_backbone
@@ -47,6 +47,11 @@ class Run:
     @property
     def protocol(self) -> str:
         return self.config.protocol or protocols(self.config.datatype)[0]
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the benchmark has videos for selecting a checkpoint apart from the test split."""
+        return has_validation(self.config.datatype, self.protocol)
 
     @property
     def precision(self) -> str:
@@ -115,6 +120,7 @@ class Run:
                 "documented_videos": split.documented_videos,
                 "complete_gallery": split.is_complete(),
                 "captions": len(split.captions),
+                "documented_captions": split.documented_captions,
                 "left_out": split.left_out,
                 "ties": "counted against the query",
             },

@@ -66,7 +66,7 @@ class Config:
     # Data
     datatype: str = flag("msrvtt", "benchmark", group="data")
     protocol: str | None = flag(
-        None, "which of the benchmark's splits; msrvtt: 9k (default), 7k", group="data"
+        None, "which of the benchmark's splits; msrvtt: 9k (default), 7k, full", group="data"
     )
     anno_path: str | None = flag(None, "folder of annotation files", group="data")
     video_path: str | None = flag(None, "folder of videos", group="data")

@@ -18,14 +18,14 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from tvr.build import BEST, LAST, Run, build_model
-from tvr.checkpoint import save_checkpoint, write_json
+from tvr.checkpoint import load_model, read_checkpoint, save_checkpoint, write_json
 from tvr.dataloaders.datasets import PairBatch, PairDataset, checked, train_loader
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.sampler import global_batches
 from tvr.evaluate import evaluate, pin_memory
 from tvr.models.gare import GARE
 from tvr.models.losses import total_loss
-from tvr.utils.distributed import gather_with_grad
+from tvr.utils.distributed import gather_with_grad, wait_for_all
 from tvr.utils.errors import UserError
 from tvr.utils.logging import memory_gib
 from tvr.utils.metrics import table
@@ -51,10 +51,11 @@ class Progress:
 
 
 def run_training(run: Run) -> None:
-    """`--do_train`: train, evaluate after every epoch, keep the last and the best checkpoint."""
+    """`--do_train`: train, select on validation where there is one, report on the test split."""
     config = run.config
     run.refuse_earlier_results()
     train_split, test_split = run.split("train"), run.split("test")
+    selection = run.split("val") if run.has_validation else test_split
     pairs = len(train_split.captions)
     steps = len(global_batches(pairs, config.batch_size, config.seed, epoch=1)) * config.epochs
     torch.manual_seed(config.seed)
@@ -68,49 +69,75 @@ def run_training(run: Run) -> None:
     )
     groups = parameter_groups(model, config.lr, config.coef_lr, config.weight_decay, config.decay)
     optimizer = build_optimizer(groups)
-    train(run, model, dataset, test_split, optimizer, Progress(steps))
+    results = train(run, model, dataset, selection, optimizer, Progress(steps))
+    if run.has_validation:
+        results = test_selected(run, model, test_split, results)
+    if run.ranks.is_main:
+        write_results(run, test_split, results)
+    for result in results.values():
+        run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
+    run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)
 
 
 def train(
     run: Run,
     model: GARE,
     dataset: PairDataset,
-    test_split: Split,
+    selection: Split,
     optimizer: AdamW,
     progress: Progress,
-) -> None:
-    """All epochs. Where a benchmark has no validation split, last and best on test are kept."""
+) -> dict[str, dict[str, Any]]:
+    """All epochs. Keeps the last checkpoint and the one that is best on `selection`.
+
+    Returns their results on `selection`: the validation split, or the test split itself where a
+    benchmark has no other.
+    """
     wrapped = distribute(run, model)
     results: dict[str, dict[str, Any]] = {}
     for epoch in range(1, run.config.epochs + 1):
         train_one_epoch(run, wrapped, dataset, optimizer, progress, epoch)
         # Also before the evaluation, which could fail over a broken video
         save(run, model, LAST, epoch, progress.step, metrics=None)
-        metrics = evaluate(run, model, test_split)
-        run.log.info("epoch %d on %s\n%s", epoch, test_split.name, table(metrics))
+        metrics = evaluate(run, model, selection)
+        run.log.info("epoch %d on %s\n%s", epoch, selection.name, table(metrics))
         facts = {"epoch": epoch, "step": progress.step, **metrics}
         results["last"] = {"label": "last epoch", "checkpoint": LAST, **facts}
-        best = results.get("best")
-        if best is None or metrics["t2v"]["R@1"] > best["t2v"]["R@1"]:
-            label = "best epoch by t2v R@1 on the test split itself"
+        save(run, model, LAST, epoch, progress.step, metrics)
+        if "best" not in results or metrics["t2v"]["R@1"] > results["best"]["t2v"]["R@1"]:
+            itself = "" if run.has_validation else ", the test split itself"
+            label = f"best epoch by t2v R@1 on {selection.name}{itself}"
             results["best"] = {"label": label, "checkpoint": BEST, **facts}
+            save(run, model, BEST, epoch, progress.step, metrics)
         if run.ranks.is_main:
-            save_results(run, model, test_split, results, epoch)
-    for result in results.values():
-        run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
-    run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)
+            write_results(run, selection, results)
+    return results
 
 
-def save_results(
-    run: Run, model: GARE, split: Split, results: dict[str, dict[str, Any]], epoch: int
-) -> None:
-    """Checkpoints and metrics.json after an epoch."""
-    last = results["last"]
-    save(run, model, LAST, epoch, last["step"], last)
-    if results["best"]["epoch"] == epoch:
-        save(run, model, BEST, epoch, last["step"], last)
-    report = run.report(split)
-    write_json(run.output_dir / "metrics.json", {**report, "results": list(results.values())})
+def test_selected(
+    run: Run, model: GARE, test_split: Split, results: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The last and the selected checkpoint on the test split, which had no part in selecting."""
+    on_test = {run.config.epochs: evaluate(run, model, test_split)}
+    selected = results["best"]["epoch"]
+    if selected not in on_test:
+        wait_for_all()  # until the main process has written it
+        path = run.output_dir / BEST
+        load_model(model, read_checkpoint(path), path)
+        on_test[selected] = evaluate(run, model, test_split)
+    return {
+        name: {
+            **result,
+            **on_test[result["epoch"]],
+            "validation": {direction: result[direction] for direction in ("t2v", "v2t")},
+        }
+        for name, result in results.items()
+    }
+
+
+def write_results(run: Run, split: Split, results: dict[str, dict[str, Any]]) -> None:
+    """metrics.json: the protocol of `split` and the results on it."""
+    report = {**run.report(split), "results": list(results.values())}
+    write_json(run.output_dir / "metrics.json", report)
 
 
 def save(

@@ -1,13 +1,18 @@
+import formats
 import pytest
+from formats import PIANIST, SPARKLE, UNREADABLE, touch
 from lists import write_lists
 
-from tvr.dataloaders.benchmarks import has_validation, load_split, protocols
+from tvr.dataloaders.benchmarks import DATATYPES, has_validation, load_split, protocols
 from tvr.utils.errors import UserError
 
 
 def test_registry():
-    assert protocols("msrvtt") == ("9k", "7k")
-    assert not has_validation("msrvtt", "9k")
+    assert protocols("msrvtt") == ("9k", "7k", "full")
+    assert [has_validation("msrvtt", name) for name in ("9k", "7k", "full")] == [False, True, True]
+    assert DATATYPES["activitynet"] is DATATYPES["activity"]
+    validated = {name for name in DATATYPES if has_validation(name, protocols(name)[0])}
+    assert validated == {"msvd", "lsmdc", "didemo", "vatex"}
 
 
 def test_train(annotations, videos):
@@ -66,3 +71,70 @@ def test_empty_gallery_is_never_allowed(annotations, videos):
         path.unlink()
     with pytest.raises(UserError, match="2 of the 2"):
         load_split("msrvtt", "9k", "test", annotations, videos, allow_partial_gallery=True)
+
+
+def test_known_broken_videos_are_excused(tmp_path):
+    formats.write_lsmdc(tmp_path)
+    rows = "".join(formats.lsmdc_row(f"9999_X_{i}.0-{i}.5", "He runs.") for i in range(998))
+    path = tmp_path / "LSMDC16_challenge_1000_publictect.csv"
+    path.write_text(path.read_text() + rows)
+    names = [f"9999_X/9999_X_{i}.0-{i}.5.avi" for i in range(998)]
+    videos = touch(tmp_path / "videos", *names, f"flat/{SPARKLE}.mp4")
+    split = load_split("lsmdc", "standard", "test", tmp_path, videos)
+    assert len(split.clips) == len(split.captions) == 999
+    assert split.is_complete()
+    assert split.left_out == {f"known broken videos without a file ({PIANIST})": 1}
+    assert "999 of 1,000 videos, 999 captions (documented: 1,000); left out: 1 known broken " in (
+        split.summary()
+    )
+    touch(videos, f"0017_Pianist/{PIANIST}.avi")
+    split = load_split("lsmdc", "standard", "test", tmp_path, videos)
+    assert len(split.clips) == 1_000
+    assert split.left_out == {}
+    (videos / "9999_X/9999_X_5.0-5.5.avi").unlink()
+    with pytest.raises(UserError, match=r"1 of the 1,000 test videos.*9999_X_5\.0-5\.5\."):
+        load_split("lsmdc", "standard", "test", tmp_path, videos)
+
+
+def test_known_broken_do_not_excuse_a_short_list(tmp_path):
+    formats.write_didemo(tmp_path)
+    videos = touch(tmp_path / "videos", "3@N03_3_cc.mp4", "4@N04_4_dd.")
+    with pytest.raises(UserError, match=r"known broken.*253744838b\.3gp.*2 videos, .*1,004"):
+        load_split("didemo", "standard", "test", tmp_path, videos)
+    split = load_split("didemo", "standard", "test", tmp_path, videos, allow_partial_gallery=True)
+    assert [clip.path.name for clip in split.clips] == ["3@N03_3_cc.mp4", "4@N04_4_dd."]
+    assert {(clip.start, clip.end) for clip in split.clips} == {(0.0, 31.0)}
+    assert split.left_out == {f"known broken videos without a file ({UNREADABLE})": 1}
+    for path in videos.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="2 of the 3 test videos have no file"):
+        load_split("didemo", "standard", "test", tmp_path, videos, allow_partial_gallery=True)
+
+
+def test_segments_and_counts_reach_the_split(tmp_path):
+    formats.write_activity(tmp_path)
+    videos = touch(tmp_path / "videos", "QOlSCBRmfWY.mkv", "nobody_annotated_it.mp4")
+    for name in ("activity", "activitynet"):
+        split = load_split(name, "standard", "train", tmp_path, videos)
+        (clip,) = split.clips
+        assert (clip.start, clip.end, clip.path.name) == (0.0, 83.0, "QOlSCBRmfWY.mkv")
+        assert split.left_out == {"listed videos without annotation": 1, "empty captions": 1}
+        assert split.summary() == (
+            f"{name} standard train: 1 of 10,009 videos, 1 captions (documented: 10,009); "
+            "left out: 1 listed videos without annotation, 1 empty captions"
+        )
+
+
+def test_clips_without_segments_are_whole(annotations, videos):
+    split = load_split("msrvtt", "9k", "train", annotations, videos)
+    assert {(clip.start, clip.end) for clip in split.clips} == {(None, None)}
+
+
+def test_odd_captions_are_used_and_counted(annotations, videos):
+    odd = [("video8", "... !"), ("video9", "🐕 " + "very " * 2_000 + "long")]
+    write_lists(annotations, ["video0"], odd)
+    split = load_split("msrvtt", "9k", "test", annotations, videos, allow_partial_gallery=True)
+    assert [caption.text for caption in split.captions] == [text for _, text in odd]
+    assert split.summary().endswith(
+        "; used as is: 1 captions without a letter or digit, 1 captions of over 1,000 characters"
+    )

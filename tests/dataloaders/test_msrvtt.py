@@ -132,5 +132,79 @@ def test_missing_file_is_named(annotations, name, split):
 
 def test_not_utf8(annotations):
     (annotations / TEST).write_bytes(b"key,vid_key,video_id,sentence\nr,m,video8,caf\xe9\n")
-    with pytest.raises(UserError, match=TEST):
+    with pytest.raises(UserError, match=rf"{TEST}, line 2: byte 0xe9 is not UTF-8"):
         read_captions(annotations, "9k", "test")
+
+
+OFFICIAL = {"train": (0, 6_512), "val": (6_513, 7_009), "test": (7_010, 9_999)}
+
+
+@pytest.fixture
+def official(annotations):
+    """Two captions for the first and the last video of each official split, and one for others."""
+    rows = [
+        {"video_id": f"video{n}", "caption": f"{n} says {k}", "sen_id": k}
+        for k in range(2)
+        for n in (9_999, 7_010, 7_009, 6_513, 6_512, 0)
+    ]
+    others = [{"video_id": v, "caption": "no"} for v in ("video10000", "video007", "x")]
+    (annotations / DATA).write_text(json.dumps({"sentences": [*rows, *others]}))
+    return annotations
+
+
+@pytest.mark.parametrize(("split", "documented"), [("train", 6_513), ("val", 497), ("test", 2_990)])
+def test_full(official, split, documented):
+    result = read_captions(official, "full", split)
+    numbers = OFFICIAL[split]
+    assert result.video_ids == [f"video{n}" for n in numbers]
+    assert [c.text for c in result.captions] == [f"{n} says {k}" for n in numbers for k in range(2)]
+    assert result.documented_videos == documented
+    assert result.documented_captions == 20 * documented
+    assert result.left_out == {f"official {split} videos without a caption": documented - 2}
+
+
+@pytest.mark.parametrize("split", OFFICIAL)
+def test_full_from_every_public_form(official, split):
+    expected = read_captions(official, "full", split)
+    rows = json.loads((official / DATA).read_text())["sentences"]
+    (official / DATA).unlink()
+    tested = ("video7010", "video9999")
+    for name, of_test in (("train_val", False), ("test", True)):
+        part = [row for row in rows if (row["video_id"] in tested) == of_test]
+        content = json.dumps({"info": {}, "videos": [], "sentences": part})
+        (official / f"{name}_videodatainfo.json").write_text(content)
+    assert read_captions(official, "full", split) == expected
+    renamed = [{"image_id": r["video_id"], "caption": r["caption"]} for r in rows]
+    (official / "MSR_VTT.json").write_text(json.dumps({"annotations": renamed}))
+    assert read_captions(official, "full", split) == expected
+
+
+@pytest.mark.parametrize(("protocol", "split"), [("full", "test"), ("full", "val"), ("7k", "val")])
+def test_captions_file_without_the_official_videos(annotations, protocol, split):
+    edit_rows(annotations, lambda rows: rows.__setitem__(slice(None), rows[:1]))
+    first, last = OFFICIAL[split]
+    message = (
+        rf"{DATA}: no captions of the .* official {split} videos \(video{first} to video{last}"
+    )
+    with pytest.raises(UserError, match=message):
+        read_captions(annotations, protocol, split)
+
+
+def test_7k_validates_on_what_it_does_not_train_on(official):
+    write_lists(official, ["video0", "video6513", "video6512", "video7009"], [("video9999", "a")])
+    train = read_captions(official, "7k", "train")
+    assert train.video_ids == ["video0", "video6512"]
+    assert train.left_out == {"validation videos": 2}
+    assert (train.documented_videos, train.documented_captions) == (7_010, 140_200)
+    val = read_captions(official, "7k", "val")
+    assert val == read_captions(official, "full", "val")
+    assert read_captions(official, "9k", "train").video_ids[1] == "video6513"
+    write_lists(official, ["video0"], [("video6513", "a")])
+    with pytest.raises(UserError, match=rf"video6513 is also a test video .*{TEST}, row 1"):
+        read_captions(official, "7k", "val")
+
+
+def test_half_a_surrogate_pair_can_be_encoded(annotations):
+    edit_rows(annotations, lambda rows: rows[0].update(caption="a \ud83d dog \U0001f415"))
+    text = read_captions(annotations, "9k", "train").captions[0].text
+    assert text == "a \ufffd dog \U0001f415"

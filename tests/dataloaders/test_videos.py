@@ -1,6 +1,6 @@
 import pytest
 
-from tvr.dataloaders.videos import EXTENSIONS, find_videos
+from tvr.dataloaders.videos import EXTENSIONS, find_videos, match_key, stem
 from tvr.utils.errors import UserError
 
 
@@ -15,6 +15,9 @@ from tvr.utils.errors import UserError
         ("v_clip.mp4", "clip"),
         ("clip.mkv", "v_clip"),
         ("0017_Pianist_00.23.28.872-00.23.34.843.avi", "0017_Pianist_00.23.28.872-00.23.34.843"),
+        ("0017_Pianist_00.23.28.872-00.23.34.843", "0017_Pianist_00.23.28.872-00.23.34.843.avi"),
+        ("4@N04_4_dd..mp4", "4@N04_4_dd."),
+        ("4@N04_4_dd.mov", "4@N04_4_dd."),
         ("59627558@N00_4659075184_253744838b.3gp", "59627558@N00_4659075184_253744838b.3gp"),
     ],
 )
@@ -61,3 +64,17 @@ def test_hidden_links_and_loops(tmp_path):
 def test_folder_that_cannot_be_listed(tmp_path):
     with pytest.raises(UserError, match="cannot list"):
         find_videos(tmp_path / "nowhere")
+
+
+def test_dots_within_a_name_are_kept():
+    name = "0017_Pianist_00.23.28.872-00.23.34.843"
+    assert {stem(name), stem(f"{name}.avi"), stem(f"{name}."), match_key(f"v_{name}.AVI")} == {name}
+
+
+def test_clips_that_differ_behind_the_dots_only(tmp_path):
+    names = [f"0017_Pianist_00.23.28.{i}-00.23.34.843" for i in (872, 873)]
+    for name in names:
+        (tmp_path / f"{name}.avi").touch()
+    index = find_videos(tmp_path)
+    assert [index.get(name) for name in names] == [tmp_path / f"{name}.avi" for name in names]
+    assert index.get("0017_Pianist_00.23.28") is None

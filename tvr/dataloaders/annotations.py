@@ -1,14 +1,58 @@
-"""Annotation files as plain rows, with errors that name the file and the row."""
+"""Annotation files as plain rows and ids, with errors that name the file and the row."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tvr.dataloaders.videos import match_key
 from tvr.utils.errors import UserError
+
+
+def existing(anno_path: Path, name: str) -> Path:
+    """The file `name` of the annotation folder; UserError if it is not there."""
+    path = anno_path / name
+    if not path.is_file():
+        raise UserError(
+            f"--anno_path {anno_path}: looked for {name}, which is not there. "
+            "data/README.md says where to get it."
+        )
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, with or without a byte-order mark.
+
+    Raises UserError if the file cannot be read or, naming the line, is not UTF-8.
+    """
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Get it again.") from error
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}, line {line}: byte {content[error.start]:#04x} is not UTF-8. Get the file "
+            "again, or convert it (if it is Latin-1: iconv -f latin1 -t utf-8)."
+        ) from error
+
+
+def text_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (where, line) for each line that is not blank, without its line end.
+
+    `where` names the file and the line. Lines end with a line feed only: a sentence may hold
+    characters that `str.splitlines` takes for ends. Raises UserError as `read_text`.
+    """
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line.rstrip("\r")
 
 
 def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -19,26 +63,27 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
     if the file cannot be read, lacks one of the `needed` columns, or a row has more fields than
     the header (a comma outside quotes would otherwise cut a sentence silently).
     """
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            if not set(needed) <= set(columns):
+        columns = [name.strip() for name in reader.fieldnames or []]
+        if not set(needed) <= set(columns):
+            raise UserError(
+                f"{path}: the columns are {', '.join(columns) or '(none)'}, but "
+                f"{', '.join(needed)} are needed. Use the published file, header included."
+            )
+        reader.fieldnames = columns
+        for number, row in enumerate(reader, start=1):
+            where = f"{path}, row {number} (line {reader.line_num})"
+            if None in row:
                 raise UserError(
-                    f"{path}: the columns are {', '.join(columns) or '(none)'}, but "
-                    f"{', '.join(needed)} are needed. Use the published file, header included."
+                    f"{where}: more fields than the {len(columns)} columns of the header. "
+                    "Put double quotes around a sentence that contains a comma."
                 )
-            reader.fieldnames = columns
-            for number, row in enumerate(reader, start=1):
-                where = f"{path}, row {number} (line {reader.line_num})"
-                if None in row:
-                    raise UserError(
-                        f"{where}: more fields than the {len(columns)} columns of the header. "
-                        "Put double quotes around a sentence that contains a comma."
-                    )
-                yield where, {name: (value or "").strip() for name, value in row.items()}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as UTF-8 CSV ({error}). Get it again.") from error
+            yield where, {name: (value or "").strip() for name, value in row.items()}
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: not readable as CSV ({error}). Get it again."
+        ) from error
 
 
 def unique_ids(path: Path, column: str = "video_id") -> dict[str, str]:
@@ -46,39 +91,113 @@ def unique_ids(path: Path, column: str = "video_id") -> dict[str, str]:
 
     Raises UserError for an empty id, an id that occurs twice, and a list without rows.
     """
-    places: dict[str, str] = {}
-    for where, row in csv_rows(path, (column,)):
-        video_id = row[column]
-        if not video_id:
-            raise UserError(f"{where}: the {column} is empty. Fill it in or remove the row.")
-        if video_id in places:
+    rows = csv_rows(path, (column,))
+    return _unique(path, ((where, row[column]) for where, row in rows))
+
+
+def listed_ids(path: Path) -> dict[str, str]:
+    """The ids of a file with one id a line, in file order, each with its place in the file.
+
+    Blank lines do not count. Raises UserError for a line with more than an id, an id that occurs
+    twice (with or without extension and `v_`), and a file without ids.
+    """
+    places = _unique(path, ((where, line.strip()) for where, line in text_lines(path)))
+    for video_id, where in places.items():
+        if "," in video_id or "\t" in video_id:
             raise UserError(
-                f"{where}: {video_id} is listed a second time (first: {places[video_id]}). "
+                f"{where}: {video_id!r} is not one id. Use the published list, one id a line."
+            )
+    return places
+
+
+def json_ids(path: Path) -> dict[str, str]:
+    """The ids of a JSON list of strings, in file order, each with its place in the file.
+
+    Raises UserError for anything else than strings, and as `listed_ids`.
+    """
+    content = _json(path)
+    if not isinstance(content, list) or not all(isinstance(row, str) for row in content):
+        raise UserError(f"{path}: a JSON list of video ids is needed. Use the published file.")
+    named = ((f"{path}, id {i}", row.strip()) for i, row in enumerate(content, start=1))
+    return _unique(path, named)
+
+
+def _unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+    places: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for where, video_id in rows:
+        if not video_id:
+            raise UserError(f"{where}: the video id is empty. Fill it in or remove the row.")
+        first = keys.setdefault(match_key(video_id), video_id)
+        if first in places:
+            raise UserError(
+                f"{where}: {video_id} is listed a second time (first: {places[first]}). "
                 "Remove one of the two rows."
             )
         places[video_id] = where
     if not places:
-        raise UserError(f"{path}: no rows below the header. Use the published file.")
+        raise UserError(f"{path}: it lists no videos. Use the published file.")
     return places
 
 
-def json_list(path: Path, key: str) -> list[dict[str, Any]]:
-    """The list of objects under `key` of a JSON object.
+def refuse_shared(listed: dict[str, str], others: dict[str, str], kind: str) -> None:
+    """Raises UserError if a video of one list is also in that of the split `kind`.
+
+    Both map ids to places.
+    """
+    keys = {match_key(video_id): video_id for video_id in others}
+    for video_id, where in listed.items():
+        other = keys.get(match_key(video_id))
+        if other is not None:
+            raise UserError(
+                f"{where}: {video_id} is also a {kind} video ({others[other]}). Using it for both "
+                f"would spoil the {kind} results: remove it from the first list."
+            )
+
+
+def json_list(path: Path, key: str | None = None) -> list[dict[str, Any]]:
+    """The list of objects under `key` of a JSON object, or at the top if `key` is None.
 
     Raises UserError if the file cannot be read, is not valid JSON (cut off, for example), or has
     no such list.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not valid JSON ({error}); the file may be cut off. Get it again."
-        ) from error
-    rows = content.get(key) if isinstance(content, dict) else None
+    content = rows = _json(path)
+    if key is not None:
+        rows = content.get(key) if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        place = "at the top" if key is None else f'under "{key}"'
         seen = ", ".join(sorted(content)[:10]) if isinstance(content, dict) else "no object"
         raise UserError(
-            f'{path}: a list of objects under "{key}" is needed; seen at the top: {seen}. '
+            f"{path}: a list of objects {place} is needed; seen at the top: {seen}. "
             "Use the published file."
         )
     return rows
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A JSON object; UserError for anything else and for a key that occurs twice in an object."""
+
+    def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+            raise UserError(f"{path}: {twice!r} occurs twice. Remove one of the two entries.")
+        return content
+
+    content = _json(path, without_repeats)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: an object from video ids is needed. Use the published file.")
+    return content
+
+
+def _json(path: Path, object_pairs_hook: Any = None) -> Any:
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}); the file may be cut off. Get it again."
+        ) from error

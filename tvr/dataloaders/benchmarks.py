@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from tvr.dataloaders import msrvtt
+from tvr.dataloaders import activity, didemo, lsmdc, msrvtt, msvd, vatex
 from tvr.dataloaders.records import AnnotatedSplit, Clip, Split
 from tvr.dataloaders.videos import find_videos
 from tvr.utils.errors import UserError
@@ -25,7 +25,15 @@ class Reader(Protocol):
         ...
 
 
-DATATYPES: dict[str, Reader] = {"msrvtt": msrvtt}
+DATATYPES: dict[str, Reader] = {
+    "msrvtt": msrvtt,
+    "msvd": msvd,
+    "lsmdc": lsmdc,
+    "didemo": didemo,
+    "activity": activity,
+    "activitynet": activity,
+    "vatex": vatex,
+}
 
 SPLITS = ("train", "val", "test")
 NAMED_IDS = 10
@@ -51,11 +59,13 @@ def load_split(
 ) -> Split:
     """Read one split's annotations and find its videos.
 
-    `split` is "train", "test", or "val" where `has_validation`. With `allow_partial_gallery`,
-    clips of "val" and "test" without a file are left out and counted in `left_out`; a training
-    clip without a file is always an error. Raises UserError for missing folders and files,
-    malformed annotations, missing videos, and an evaluation gallery of another size than the
-    documented one.
+    `split` is "train", "test", or "val" where `has_validation`. A clip without a file that is
+    known to be broken in public copies of the benchmark is left out, named in `left_out`, and
+    excused from the documented size; a file of it that cannot be played is to be deleted. With
+    `allow_partial_gallery`, other clips of "val" and "test" without a file are left out and
+    counted in `left_out`; such a training clip is always an error. Raises UserError for missing
+    folders and files, malformed annotations, missing videos, and an evaluation gallery of another
+    size than the documented one.
     """
     assert split in SPLITS, split
     assert split != "val" or has_validation(datatype, protocol), (datatype, protocol)
@@ -67,23 +77,43 @@ def load_split(
     partial = allow_partial_gallery and split != "train"
     index = find_videos(video_path)
     paths = {video_id: index.get(video_id) for video_id in annotated.video_ids}
-    missing = [video_id for video_id, path in paths.items() if path is None]
-    if missing and (not partial or len(missing) == len(paths)):
-        raise _missing_error(missing, len(paths), split, video_path)
-    found = Split(
-        name=f"{datatype} {protocol} {split}",
-        clips=[Clip(video_id, path) for video_id, path in paths.items() if path is not None],
-        captions=[caption for caption in annotated.captions if paths[caption.video_id]],
-        documented_videos=annotated.documented_videos,
-        left_out={"videos without a file": len(missing)} if missing else {},
-    )
+    without = [video_id for video_id, path in paths.items() if path is None]
+    excused = [video_id for video_id in without if video_id in annotated.known_broken]
+    missing = [video_id for video_id in without if video_id not in annotated.known_broken]
+    if (missing and not partial) or (without and len(without) == len(paths)):
+        raise _missing_error(missing or excused, len(paths), split, video_path)
+    left_out = dict(annotated.left_out)
+    if excused:
+        left_out[f"known broken videos without a file ({', '.join(excused)})"] = len(excused)
+    if missing:
+        left_out["videos without a file"] = len(missing)
+    found = _split(f"{datatype} {protocol} {split}", annotated, paths, left_out, len(excused))
     if split != "train" and not partial and not found.is_complete():
         raise UserError(
-            f"{found.name}: the gallery has {len(found.clips):,} videos, documented are "
+            f"{found.summary()}. The gallery has {len(found.clips):,} videos, documented are "
             f"{found.documented_videos:,}, so results would not compare. Use the published list "
             f"in --anno_path {anno_path}, or pass --allow_partial_gallery 1."
         )
     return found
+
+
+def _split(
+    name: str,
+    annotated: AnnotatedSplit,
+    paths: dict[str, Path | None],
+    left_out: dict[str, int],
+    excused_videos: int,
+) -> Split:
+    """The annotated clips that have a path, and their captions."""
+    whole = (None, None)
+    clips = [
+        Clip(video_id, path, *annotated.segments.get(video_id, whole))
+        for video_id, path in paths.items()
+        if path is not None
+    ]
+    captions = [caption for caption in annotated.captions if paths[caption.video_id]]
+    documented = annotated.documented_videos, annotated.documented_captions
+    return Split(name, clips, captions, documented[0], left_out, documented[1], excused_videos)
 
 
 def _missing_error(missing: list[str], total: int, split: str, video_path: Path) -> UserError:

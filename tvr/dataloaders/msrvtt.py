@@ -1,21 +1,26 @@
-"""MSR-VTT: the two training protocols of the 1k-A split and its 1,000 test videos."""
+"""MSR-VTT: two training protocols of the 1k-A split, and the full official split."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import csv_rows, json_list, unique_ids
+from tvr.dataloaders.annotations import csv_rows, existing, json_list, refuse_shared, unique_ids
+from tvr.dataloaders.captions import clean, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit, Caption
 from tvr.utils.errors import UserError
 
-PROTOCOLS = ("9k", "7k")
-# 9k + test is all of MSR-VTT: 1k-A leaves no videos for validation
-VALIDATED_PROTOCOLS: tuple[str, ...] = ()
+PROTOCOLS = ("9k", "7k", "full")
+# 9k + test is all of MSR-VTT: that leaves no videos for validation
+VALIDATED_PROTOCOLS = ("7k", "full")
 
 TRAIN_LISTS = {"9k": "MSRVTT_train.9k.csv", "7k": "MSRVTT_train.7k.csv"}
 TRAIN_VIDEOS = {"9k": 9_000, "7k": 7_010}
 TEST_LIST = "MSRVTT_JSFUSION_test.csv"
 TEST_VIDEOS = 1_000
+SENTENCES_A_VIDEO = 20
+
+# The organisers' own split: N of the ids video{N}
+OFFICIAL = {"train": range(6_513), "val": range(6_513, 7_010), "test": range(7_010, 10_000)}
 
 # The public forms of the captions, best first: files, key of the list, key of the video id
 CAPTION_FORMS = (
@@ -26,28 +31,32 @@ CAPTION_FORMS = (
 
 
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
-    """Read the ids and captions of split "train" or "test" (1k-A) from the folder `anno_path`.
+    """Read the ids and captions of one split from the folder `anno_path`.
 
-    Videos come in the order of the list, a video's captions in the order of the captions file,
-    so the result is the same for every public form of the captions. Raises UserError, naming
-    file and row, for a missing or malformed file, a row without a caption, an id listed twice or
-    in both train and test, and a training id without any caption.
+    The tests of "9k" and "7k" are 1k-A's. The list of "7k" is the organisers' training and
+    validation videos together: for a validation that is honest, the latter are not trained on.
+    Videos come in the order of the list ("full" and validation: in the order of their numbers),
+    a video's captions in the order of the captions file, so the result is the same for every
+    public form of the captions. Raises UserError, naming file and row, for a missing or malformed
+    file, a row without a caption, an id listed twice or in two splits, a training id without any
+    caption, and a captions file without any official video of the split.
     """
     assert protocol in PROTOCOLS, protocol
-    assert split in ("train", "test"), split
+    assert split in ("train", "test") or (split == "val" and protocol in VALIDATED_PROTOCOLS)
+    if protocol == "full":
+        return _read_official(anno_path, split)
+    test_list = anno_path / TEST_LIST
     if split == "test":
-        return _read_test(_existing(anno_path, TEST_LIST))
-    return _read_train(anno_path, protocol)
-
-
-def _existing(anno_path: Path, name: str) -> Path:
-    path = anno_path / name
-    if not path.is_file():
-        raise UserError(
-            f"--anno_path {anno_path}: looked for {name}, which is not there. "
-            "data/README.md says where to get it."
-        )
-    return path
+        return _read_test(existing(anno_path, TEST_LIST))
+    tested = unique_ids(test_list) if test_list.is_file() else {}
+    if split == "val":
+        annotated = _read_official(anno_path, split)
+        numbered = dict.fromkeys(annotated.video_ids, f"the official {split} videos")
+        refuse_shared(numbered, tested, "test")
+        return annotated
+    listed = unique_ids(existing(anno_path, TRAIN_LISTS[protocol]))
+    refuse_shared(listed, tested, "test")
+    return _read_train(anno_path, protocol, listed)
 
 
 def _read_test(path: Path) -> AnnotatedSplit:
@@ -59,48 +68,62 @@ def _read_test(path: Path) -> AnnotatedSplit:
                 "Fill it in; leaving it out would change the test set."
             )
         captions.append(Caption(f"{row['video_id']}#0", row["video_id"], row["sentence"]))
-    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS)
+    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS, TEST_VIDEOS)
 
 
-def _read_train(anno_path: Path, protocol: str) -> AnnotatedSplit:
-    listed = unique_ids(_existing(anno_path, TRAIN_LISTS[protocol]))
-    test_list = anno_path / TEST_LIST
-    if test_list.is_file():
-        tested = unique_ids(test_list)
-        for video_id in listed.keys() & tested.keys():
-            raise UserError(
-                f"{listed[video_id]}: {video_id} is also a test video ({tested[video_id]}). "
-                "Training on it would spoil the test: remove it from the training list."
-            )
+def _read_train(anno_path: Path, protocol: str, listed: dict[str, str]) -> AnnotatedSplit:
+    left_out = {}
+    if protocol in VALIDATED_PROTOCOLS:
+        validated = listed.keys() & set(_official_ids("val"))
+        if validated:
+            left_out["validation videos"] = len(validated)
+        listed = {v: where for v, where in listed.items() if v not in validated}
+    texts, source = _texts(anno_path, list(listed))
+    captions, _ = sentence_captions(listed, texts, source)
+    documented = TRAIN_VIDEOS[protocol]
+    return AnnotatedSplit(
+        list(listed), captions, documented, SENTENCES_A_VIDEO * documented, left_out
+    )
+
+
+def _official_ids(split: str) -> list[str]:
+    return [f"video{number}" for number in OFFICIAL[split]]
+
+
+def _read_official(anno_path: Path, split: str) -> AnnotatedSplit:
+    ids = _official_ids(split)
+    texts, source = _texts(anno_path, ids)
+    listed = {video_id: source for video_id in ids if texts[video_id]}
+    if not listed:
+        raise UserError(
+            f"{source}: no captions of the {len(ids):,} official {split} videos ({ids[0]} to "
+            f"{ids[-1]}). Get a captions file that has them."
+        )
+    captions, _ = sentence_captions(listed, texts, source)
+    silent = len(ids) - len(listed)
+    left_out = {f"official {split} videos without a caption": silent} if silent else {}
+    return AnnotatedSplit(list(listed), captions, len(ids), SENTENCES_A_VIDEO * len(ids), left_out)
+
+
+def _texts(anno_path: Path, video_ids: list[str]) -> tuple[dict[str, list[str]], str]:
+    """The captions of each of `video_ids`, perhaps none, and the names of the files read."""
     files, list_key, id_key = _caption_form(anno_path)
-    texts: dict[str, list[str]] = {video_id: [] for video_id in listed}
+    texts: dict[str, list[str]] = {video_id: [] for video_id in video_ids}
     for path in files:
         _collect_texts(path, list_key, id_key, texts)
-    silent = [video_id for video_id, found in texts.items() if not found]
-    if silent:
-        raise UserError(
-            f"{listed[silent[0]]}: {silent[0]} has no caption in "
-            f"{' or '.join(str(path) for path in files)} ({len(silent):,} of {len(listed):,} "
-            "training videos have none). Get the complete captions file, or remove the ids."
-        )
-    captions = [
-        Caption(f"{video_id}#{k}", video_id, text)
-        for video_id, found in texts.items()
-        for k, text in enumerate(found)
-    ]
-    return AnnotatedSplit(list(listed), captions, TRAIN_VIDEOS[protocol])
+    return texts, " or ".join(str(path) for path in files)
 
 
 def _caption_form(anno_path: Path) -> tuple[list[Path], str, str]:
     """The files of the first public form that is there, its list key and its id key."""
     for names, list_key, id_key in CAPTION_FORMS:
-        # 7k needs only the first file of the organisers' pair
+        # training and validation need only the first file of the organisers' pair
         files = [anno_path / name for name in names if (anno_path / name).is_file()]
         if files and files[0].name == names[0]:
             return files, list_key, id_key
     forms = ", or ".join(" with ".join(names) for names, _, _ in CAPTION_FORMS)
     raise UserError(
-        f"--anno_path {anno_path}: looked for the training captions as {forms}; none of them is "
+        f"--anno_path {anno_path}: looked for the captions as {forms}; none of them is "
         "there. data/README.md says where to get one."
     )
 
@@ -123,4 +146,4 @@ def _collect_texts(path: Path, list_key: str, id_key: str, texts: dict[str, list
                 f'{path}, row {number} of "{list_key}": {video_id} has no caption there '
                 f"(caption is {text!r}). Fill it in or remove the row."
             )
-        found.append(text.strip())
+        found.append(clean(text, str(path)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+LONG_CAPTION = 1_000
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,10 @@ class Caption:
 class Split:
     """The clips and captions of one split, and an account of what was left out.
 
-    `documented_videos` is the size the benchmark documents for this split (None where no such
-    number exists); `left_out` maps a reason to how many rows it removed.
+    `documented_videos` and `documented_captions` are the sizes the benchmark documents for this
+    split (None where no such number exists); `left_out` maps a reason to how many rows it removed.
+    `excused_videos` of the documented ones may be missing: known to be broken, named in
+    `left_out`.
     """
 
     name: str
@@ -38,6 +43,8 @@ class Split:
     captions: list[Caption]
     documented_videos: int | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    documented_captions: int | None = None
+    excused_videos: int = 0
 
     def __post_init__(self) -> None:
         known = {clip.video_id for clip in self.clips}
@@ -50,17 +57,32 @@ class Split:
         return [index[caption.video_id] for caption in self.captions]
 
     def is_complete(self) -> bool:
-        """Whether the gallery has the documented size."""
-        return self.documented_videos is None or len(self.clips) == self.documented_videos
+        """Whether the gallery has the documented size, less the videos known to be broken."""
+        found = len(self.clips) + self.excused_videos
+        return self.documented_videos is None or found == self.documented_videos
+
+    def oddities(self) -> dict[str, int]:
+        """Captions that are used as they are but that a user may want to look at."""
+        texts = [caption.text for caption in self.captions]
+        found = {
+            "captions without a letter or digit": sum(not any(map(str.isalnum, t)) for t in texts),
+            f"captions of over {LONG_CAPTION:,} characters": sum(
+                len(t) > LONG_CAPTION for t in texts
+            ),
+        }
+        return {what: n for what, n in found.items() if n}
 
     def summary(self) -> str:
-        """One line for the log: what is used, what was left out and why."""
+        """One line for the log: what is used, what was left out and why, and what is odd."""
         documented = "" if self.documented_videos is None else f" of {self.documented_videos:,}"
         line = (
             f"{self.name}: {len(self.clips):,}{documented} videos, {len(self.captions):,} captions"
         )
-        if self.left_out:
-            line += "; left out: " + ", ".join(f"{n:,} {why}" for why, n in self.left_out.items())
+        if self.documented_captions not in (None, len(self.captions)):
+            line += f" (documented: {self.documented_captions:,})"
+        for what, counts in (("left out", self.left_out), ("used as is", self.oddities())):
+            if counts:
+                line += f"; {what}: " + ", ".join(f"{n:,} {why}" for why, n in counts.items())
         return line
 
 
@@ -69,9 +91,16 @@ class AnnotatedSplit:
     """What a reader finds in the annotation files alone, before any video is looked for.
 
     `video_ids` are unique and in the order of the list file; every caption's `video_id` is one
-    of them. `documented_videos` as in `Split`.
+    of them. `documented_videos`, `documented_captions` and `left_out` as in `Split`. `segments`
+    maps a video id to (start, end) seconds; other videos are used whole. The videos of
+    `known_broken` are unreadable in the copies of the benchmark that people have: only if such a
+    video has no file, it is left out without further ado.
     """
 
     video_ids: list[str]
     captions: list[Caption]
     documented_videos: int | None = None
+    documented_captions: int | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    segments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    known_broken: frozenset[str] = frozenset()

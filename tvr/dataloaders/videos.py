@@ -25,14 +25,18 @@ class VideoIndex:
 
         A file whose name has `v_` exactly where the id has it wins over one that differs.
         """
-        name = stem(video_id)
-        return self.exact.get(name) or self.bare.get(name.removeprefix(PREFIX))
+        return self.exact.get(stem(video_id)) or self.bare.get(match_key(video_id))
 
 
 def stem(name: str) -> str:
     """`name` without a known video extension, in any case, and without a bare final dot."""
     base, extension = os.path.splitext(name)
     return (base if extension.lower() in EXTENSIONS else name).rstrip(".")
+
+
+def match_key(name: str) -> str:
+    """What two names of one video have in common: no known extension, final dot or `v_`."""
+    return stem(name).removeprefix(PREFIX)
 
 
 def find_videos(root: Path) -> VideoIndex:
@@ -47,9 +51,8 @@ def find_videos(root: Path) -> VideoIndex:
     exact: dict[str, Path] = {}
     bare: dict[str, Path] = {}
     for path in files:
-        name = stem(path.name)
-        exact.setdefault(name, path)
-        bare.setdefault(name.removeprefix(PREFIX), path)
+        exact.setdefault(stem(path.name), path)
+        bare.setdefault(match_key(path.name), path)
     return VideoIndex(exact, bare)
 
 

@@ -108,6 +108,12 @@ def lost_another_process(error: RuntimeError) -> bool:
     )
 
 
+def wait_for_all() -> None:
+    """Returns once every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 @contextmanager
 def local_leader_first() -> Iterator[None]:
     """The machine's first process goes through alone; the others follow once it is done.

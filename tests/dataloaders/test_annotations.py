@@ -1,0 +1,119 @@
+"""Bad input that any of the files may hold: one message with the file and the place."""
+
+import formats
+import pytest
+
+from tvr.dataloaders.annotations import json_object, listed_ids, read_text, text_lines
+from tvr.dataloaders.benchmarks import DATATYPES
+from tvr.utils.errors import UserError
+
+LISTED = [("msvd", "train_list.txt"), ("didemo", "train_list.txt"), ("vatex", "train_list.txt")]
+JSONS = [
+    ("didemo", "train_data.json"),
+    ("activity", "train_ids.json"),
+    ("activity", "train.json"),
+    ("vatex", "ref_captions.json"),
+]
+TEXTS = [*LISTED, *JSONS, ("lsmdc", "LSMDC16_annos_training.csv")]
+FILES = [*TEXTS, ("msvd", "raw-captions.pkl")]
+
+
+def written(datatype, folder):
+    getattr(formats, f"write_{datatype}")(folder)
+    return folder
+
+
+def read(datatype, folder, split="train"):
+    return DATATYPES[datatype].read_captions(folder, "standard", split)
+
+
+@pytest.mark.parametrize(("datatype", "name"), FILES)
+def test_missing_file_is_named(tmp_path, datatype, name):
+    (written(datatype, tmp_path) / name).unlink()
+    with pytest.raises(UserError, match=f"looked for .*{name}"):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize(("datatype", "name"), TEXTS)
+def test_byte_order_mark_and_windows_line_ends(tmp_path, datatype, name):
+    expected = read(datatype, written(datatype, tmp_path))
+    path = tmp_path / name
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read(datatype, tmp_path) == expected
+
+
+@pytest.mark.parametrize(("datatype", "name"), TEXTS)
+def test_latin_1(tmp_path, datatype, name):
+    path = written(datatype, tmp_path) / name
+    path.write_bytes(path.read_bytes() + b"\ncaf\xe9\n")
+    line = path.read_bytes().count(b"\n")
+    with pytest.raises(UserError, match=rf"{name}, line {line}: byte 0xe9 is not UTF-8"):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize(("datatype", "name"), JSONS)
+def test_truncated_json(tmp_path, datatype, name):
+    path = written(datatype, tmp_path) / name
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(UserError, match=rf"{name}: not valid JSON .*line 1 .*cut off"):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize(("datatype", "name"), JSONS)
+@pytest.mark.parametrize("content", ["3", "null", '{"a": 1}', "[1]", "[[]]", "[]", "{}"])
+def test_json_of_another_shape(tmp_path, datatype, name, content):
+    (written(datatype, tmp_path) / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize(("datatype", "name"), LISTED)
+def test_id_listed_twice(tmp_path, datatype, name):
+    path = written(datatype, tmp_path) / name
+    ids = path.read_text().splitlines()
+    path.write_text("\n".join([*ids, "", ids[0]]))
+    place = rf"{name}, line {len(ids) + 2}: .* second time \(first: .*{name}, line 1\)"
+    with pytest.raises(UserError, match=place):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("datatype", ["msvd", "didemo", "vatex"])
+def test_test_video_in_another_list(tmp_path, datatype, split):
+    written(datatype, tmp_path)
+    path = tmp_path / f"{split}_list.txt"
+    tested = (tmp_path / "test_list.txt").read_text().splitlines()[0]
+    path.write_text(path.read_text() + tested + "\n")
+    with pytest.raises(UserError, match=rf"{split}_list.txt, line .*is also a test.*test_list.txt"):
+        read(datatype, tmp_path, split)
+
+
+@pytest.mark.parametrize("content", ["video_id,sentence\nvideo1,a dog\n", "video1\ta dog\n"])
+def test_list_with_other_columns(tmp_path, content):
+    (tmp_path / "list.txt").write_text(content)
+    with pytest.raises(UserError, match=r"list.txt, line 1: .* is not one id"):
+        listed_ids(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_empty_list(tmp_path, content):
+    (tmp_path / "list.txt").write_text(content)
+    with pytest.raises(UserError, match="it lists no videos"):
+        listed_ids(tmp_path / "list.txt")
+
+
+def test_key_that_occurs_twice(tmp_path):
+    (tmp_path / "x.json").write_text('{"v_a": {"sentences": []}, "v_b": {}, "v_a": {}}')
+    with pytest.raises(UserError, match=r"x.json: 'v_a' occurs twice"):
+        json_object(tmp_path / "x.json")
+
+
+def test_lines_end_with_line_feeds_only(tmp_path):
+    (tmp_path / "x.csv").write_bytes("a\u2028b\x85c\r\n\n  \nd".encode())
+    lines = [(where.rsplit(", ")[-1], line) for where, line in text_lines(tmp_path / "x.csv")]
+    assert lines == [("line 1", "a\u2028b\x85c"), ("line 4", "d")]
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_text(tmp_path)

@@ -1,0 +1,147 @@
+import builtins
+import collections
+import os
+import pickle
+import sys
+
+import pytest
+from formats import write_ids, write_msvd
+
+from tvr.dataloaders.msvd import load_plain_pickle, read_captions
+from tvr.utils.errors import UserError
+
+NAME = "raw-captions.pkl"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_msvd(tmp_path)
+    return tmp_path
+
+
+class Runs:
+    """Pickled as a call of any function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_tokens_are_joined_in_the_order_of_the_list(folder):
+    split = read_captions(folder, "standard", "train")
+    assert split.video_ids == ["-4wsuPCjDBc_5_15", "mv89psg6zh4_33_46"]
+    assert [(c.caption_id, c.text) for c in split.captions] == [
+        ("-4wsuPCjDBc_5_15#0", "a squirrel eats a nut"),
+        ("-4wsuPCjDBc_5_15#1", "a nut is eaten"),
+        ("mv89psg6zh4_33_46#0", "a bird sings"),
+    ]
+    assert (split.documented_videos, split.documented_captions) == (1_200, 48_774)
+    assert split.left_out == {}
+
+
+def test_test_split_has_all_captions(folder):
+    split = read_captions(folder, "standard", "test")
+    texts = ["a cat", "a dog", "the dog runs", "🐕 !"]
+    assert [caption.text for caption in split.captions] == texts
+    assert (split.documented_videos, split.documented_captions) == (670, 27_763)
+    assert read_captions(folder, "standard", "val").documented_captions == 4_290
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_way_to_write_a_plain_pickle(folder, protocol):
+    expected = read_captions(folder, "standard", "train")
+    path = folder / NAME
+    content = load_plain_pickle(path)
+    path.write_bytes(pickle.dumps(content, protocol))
+    assert read_captions(folder, "standard", "train") == expected
+    path.write_bytes(pickle.dumps(collections.OrderedDict(content), protocol))
+    assert read_captions(folder, "standard", "train") == expected
+    strings = {v: tuple(map(" ".join, captions)) for v, captions in content.items()}
+    path.write_bytes(pickle.dumps(strings, protocol))
+    assert read_captions(folder, "standard", "train") == expected
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("inside", [False, True])
+def test_hostile_pickle_runs_nothing(folder, tmp_path, protocol, inside):
+    mark = tmp_path / "mark"
+    code = f"open({str(mark)!r}, 'w').close()"
+    calls = [
+        Runs(os.system, f"touch {mark}"),
+        Runs(builtins.exec, code),
+        Runs(builtins.eval, code),
+        Runs(os.mkdir, str(mark)),
+        Runs(collections.Counter, "abc"),
+    ]
+    for call in calls:
+        content = {"vid2_0_9": [["a", call]]} if inside else call
+        (folder / NAME).write_bytes(pickle.dumps(content, protocol))
+        with pytest.raises(UserError, match=rf"{NAME}: not a pickle of plain .* asks for"):
+            read_captions(folder, "standard", "test")
+        assert not mark.exists()
+    # the same bytes do run where they are trusted
+    pickle.loads(pickle.dumps(calls[0], protocol))
+    assert mark.exists()
+
+
+def test_import_alone_is_refused(folder, monkeypatch):
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    (folder / NAME).write_bytes(b"cthis\ns\n.")
+    with pytest.raises(UserError, match=r"asks for this\.s"):
+        read_captions(folder, "standard", "train")
+    assert "this" not in sys.modules
+
+
+@pytest.mark.parametrize("content", [b"", b"captions", b"\x80\x04\x95", b"(lp0\nS'a", b"Pid\n."])
+def test_damaged_pickle(folder, content):
+    (folder / NAME).write_bytes(content)
+    with pytest.raises(UserError, match=f"{NAME}: not a pickle of plain"):
+        read_captions(folder, "standard", "train")
+
+
+def test_few_bytes_do_not_reserve_the_memory(folder):
+    # an empty list, remembered under the number 2**31 - 1
+    (folder / NAME).write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")
+    with pytest.raises(UserError, match="a dictionary from ids to captions is needed"):
+        read_captions(folder, "standard", "train")
+
+
+def test_truncated_pickle(folder):
+    path = folder / NAME
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=f"{NAME}: not a pickle of plain"):
+        read_captions(folder, "standard", "train")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [["a"], {1: [["a"]]}, {"vid1_0_9": "a dog"}, {"vid1_0_9": [[1]]}, {"vid1_0_9": [None]}],
+)
+def test_pickle_of_another_shape(folder, content):
+    (folder / NAME).write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=NAME):
+        read_captions(folder, "standard", "val")
+
+
+def test_empty_captions_are_counted(folder):
+    (folder / NAME).write_bytes(pickle.dumps({"vid1_0_9": [[], ["a", "dog"], ["", " "]]}))
+    split = read_captions(folder, "standard", "val")
+    assert [(c.caption_id, c.text) for c in split.captions] == [("vid1_0_9#0", "a dog")]
+    assert split.left_out == {"empty captions": 2}
+
+
+@pytest.mark.parametrize("said", [None, [], [[]]])
+def test_video_without_captions(folder, said):
+    content = {} if said is None else {"vid3_0_9": said}
+    (folder / NAME).write_bytes(pickle.dumps({"vid2_0_9": [["a"]], **content}))
+    message = rf"test_list.txt, line 2: vid3_0_9 has no caption in .*{NAME} \(1 of 2"
+    with pytest.raises(UserError, match=message):
+        read_captions(folder, "standard", "test")
+
+
+def test_ids_with_extension(folder):
+    expected = [c.text for c in read_captions(folder, "standard", "test").captions]
+    write_ids(folder / "test_list.txt", ["vid2_0_9.avi", "vid3_0_9.avi"])
+    assert [c.text for c in read_captions(folder, "standard", "test").captions] == expected

@@ -1,0 +1,73 @@
+"""ActivityNet Captions as paragraph retrieval: all sentences of a video are one query."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from tvr.dataloaders.annotations import existing, json_ids, json_object, refuse_shared
+from tvr.dataloaders.captions import (
+    EMPTY,
+    NOT_ANNOTATED,
+    NOT_LISTED,
+    clean,
+    counted,
+    matched,
+    paragraph_captions,
+)
+from tvr.dataloaders.records import AnnotatedSplit
+from tvr.utils.errors import UserError
+
+PROTOCOLS = ("standard",)
+# val_1 is what the literature tests on, which leaves nothing to validate on
+VALIDATED_PROTOCOLS: tuple[str, ...] = ()
+
+LISTS = {"train": "train_ids.json", "test": "val_ids.json"}
+ANNOTATIONS = {"train": "train.json", "test": "val_1.json"}
+VIDEOS = {"train": 10_009, "test": 4_917}
+
+
+def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
+    """Read the ids and paragraphs of split "train" or "test" (val_1) from the folder `anno_path`.
+
+    Only videos that are both listed and annotated are used; the others and empty sentences are
+    counted. Raises UserError for a missing or malformed file, an id listed twice or also in the
+    test list, an annotation without a usable duration, and one with empty sentences only.
+    """
+    assert protocol in PROTOCOLS, protocol
+    listed = json_ids(existing(anno_path, LISTS[split]))
+    if split != "test" and (anno_path / LISTS["test"]).is_file():
+        refuse_shared(listed, json_ids(anno_path / LISTS["test"]), "test")
+    path = existing(anno_path, ANNOTATIONS[split])
+    found, others = matched(listed, json_object(path), path)
+    sentences: dict[str, list[str]] = {}
+    segments: dict[str, tuple[float, float]] = {}
+    for video_id, content in found.items():
+        where = f"{path}, {video_id}"
+        sentences[video_id] = _sentences(content, where)
+        segments[video_id] = (0.0, float(math.ceil(_duration(content, where))))
+    captions, empty = paragraph_captions(listed, sentences, path)
+    used = [caption.video_id for caption in captions]
+    reasons = {NOT_ANNOTATED: len(listed) - len(used), NOT_LISTED: others, EMPTY: empty}
+    documented = VIDEOS[split]
+    return AnnotatedSplit(used, captions, documented, documented, counted(reasons), segments)
+
+
+def _sentences(content: object, where: str) -> list[str]:
+    said = content.get("sentences") if isinstance(content, dict) else None
+    if not isinstance(said, list) or not said:
+        raise UserError(
+            f"{where}: an object with duration and a list of sentences is needed, not "
+            f"{content!r:.80}. Use the published file."
+        )
+    return [clean(text, f"{where}, sentence {k}") for k, text in enumerate(said, start=1)]
+
+
+def _duration(content: dict, where: str) -> float:
+    seconds = content.get("duration")
+    if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
+        raise UserError(
+            f"{where}: the duration is {seconds!r:.80}, a number of seconds above 0 is needed. "
+            "Use the published file."
+        )
+    return seconds

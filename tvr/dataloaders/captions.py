@@ -1,0 +1,117 @@
+"""From the texts found in annotation files to captions, the same way for every benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tvr.dataloaders.records import Caption
+from tvr.dataloaders.videos import match_key
+from tvr.utils.errors import UserError
+
+EMPTY = "empty captions"
+NOT_LISTED = "annotated videos that are not in the list"
+NOT_ANNOTATED = "listed videos without annotation"
+
+
+def clean(text: object, where: str) -> str:
+    """`text` without surrounding whitespace; may be empty. UserError if it is not a string.
+
+    Half of a surrogate pair (an escape that was cut in two) cannot be encoded as UTF-8 and
+    becomes a replacement character.
+    """
+    if not isinstance(text, str):
+        kind = type(text).__name__
+        raise UserError(f"{where}: the caption is of type {kind}, a string is needed. Correct it.")
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.strip()
+
+
+def matched(
+    listed: Mapping[str, str], annotated: Mapping[Any, Any], path: Path
+) -> tuple[dict[str, Any], int]:
+    """The annotations of the listed videos under their listed ids, and how many others there are.
+
+    Ids match with or without extension and `v_`. Raises UserError for an id that is not a string
+    and for two annotations of one video.
+    """
+    names = {match_key(video_id): video_id for video_id in listed}
+    found: dict[str, Any] = {}
+    others = 0
+    for annotated_id, content in annotated.items():
+        if not isinstance(annotated_id, str):
+            kind = type(annotated_id).__name__
+            raise UserError(f"{path}: an id is of type {kind}, a string is needed. Correct it.")
+        video_id = names.get(match_key(annotated_id))
+        if video_id is None:
+            others += 1
+        elif video_id in found:
+            raise UserError(
+                f"{path}: {video_id} is annotated twice (with and without v_ or extension). "
+                "Remove one of the two entries."
+            )
+        else:
+            found[video_id] = content
+    return found, others
+
+
+def sentence_captions(
+    listed: Mapping[str, str], texts: Mapping[str, list[str]], source: str
+) -> tuple[list[Caption], int]:
+    """One caption a text, in the order of `listed`, and how many empty texts were left out.
+
+    Raises UserError, naming the place in the list, if a listed video has no text in `source`.
+    """
+    silent = [video_id for video_id in listed if not any(texts.get(video_id, ()))]
+    if silent:
+        raise UserError(
+            f"{listed[silent[0]]}: {silent[0]} has no caption in {source} ({len(silent):,} of "
+            f"{len(listed):,} listed videos have none). Get the complete captions file, or remove "
+            "the ids."
+        )
+    captions = [
+        Caption(f"{video_id}#{k}", video_id, text)
+        for video_id in listed
+        for k, text in enumerate(filter(None, texts[video_id]))
+    ]
+    return captions, sum(len(texts[video_id]) for video_id in listed) - len(captions)
+
+
+def paragraph_captions(
+    listed: Mapping[str, str], sentences: Mapping[str, list[str]], path: Path
+) -> tuple[list[Caption], int]:
+    """One caption a video with sentences, joined by spaces, and how many empty ones fell away.
+
+    Raises UserError if no listed video has sentences, or one has only empty ones.
+    """
+    captions, empty = [], 0
+    for video_id in listed:
+        said = sentences.get(video_id, [])
+        kept = [sentence for sentence in said if sentence]
+        if said and not kept:
+            raise UserError(
+                f"{path}: {video_id} has only empty sentences. Fill them in or remove the entry."
+            )
+        if kept:
+            captions.append(Caption(f"{video_id}#0", video_id, " ".join(kept)))
+        empty += len(said) - len(kept)
+    if not captions:
+        some = next(iter(listed))
+        raise UserError(
+            f"{listed[some]}: neither {some} nor another listed video is in {path}. "
+            "Use the list and the annotations of the same split."
+        )
+    return captions, empty
+
+
+def counted(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Those of the `reasons` that removed something."""
+    return {reason: n for reason, n in reasons.items() if n}
+
+
+def known_broken(video_ids: Iterable[str], names: frozenset[str]) -> frozenset[str]:
+    """Those of `video_ids` that are among `names`, with or without extension."""
+    keys = {match_key(name) for name in names}
+    return frozenset(video_id for video_id in video_ids if match_key(video_id) in keys)

@@ -1,0 +1,75 @@
+"""DiDeMo as paragraph retrieval: all descriptions of a video are one query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tvr.dataloaders.annotations import existing, json_list, listed_ids, refuse_shared
+from tvr.dataloaders.captions import (
+    EMPTY,
+    NOT_ANNOTATED,
+    NOT_LISTED,
+    clean,
+    counted,
+    known_broken,
+    paragraph_captions,
+)
+from tvr.dataloaders.records import AnnotatedSplit
+from tvr.dataloaders.videos import match_key
+from tvr.utils.errors import UserError
+
+PROTOCOLS = ("standard",)
+VALIDATED_PROTOCOLS = PROTOCOLS
+
+LISTS = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
+ANNOTATIONS = {"train": "train_data.json", "val": "val_data.json", "test": "test_data.json"}
+VIDEOS = {"train": 8_392, "val": 1_065, "test": 1_004}
+# The descriptions are about the first 30 seconds
+SEGMENT = (0.0, 31.0)
+UNREADABLE = frozenset(
+    {
+        "37996615073@N01_3336195519_579ea4136c.3gp",
+        "44124421772@N01_2867159874_e39e716b7e.mpg",
+        "59627558@N00_4659075184_253744838b.3gp",
+    }
+)
+
+
+def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
+    """Read the ids and paragraphs of one split from the folder `anno_path`.
+
+    Only videos that are both listed and described are used; the others and empty descriptions are
+    counted. Raises UserError for a missing or malformed file, an id listed twice or also in the
+    test list, and a video with empty descriptions only.
+    """
+    assert protocol in PROTOCOLS, protocol
+    listed = listed_ids(existing(anno_path, LISTS[split]))
+    if split != "test" and (anno_path / LISTS["test"]).is_file():
+        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    path = existing(anno_path, ANNOTATIONS[split])
+    names = {match_key(video_id): video_id for video_id in listed}
+    sentences: dict[str, list[str]] = {}
+    others = set()
+    for number, row in enumerate(json_list(path), start=1):
+        where = f"{path}, entry {number}"
+        video = row.get("video")
+        if not isinstance(video, str):
+            raise UserError(f"{where}: video is {video!r:.80}, a name is needed. Correct it.")
+        video_id = names.get(match_key(video))
+        if video_id is None:
+            others.add(match_key(video))
+        else:
+            text = clean(row.get("description"), f"{where} (description)")
+            sentences.setdefault(video_id, []).append(text)
+    captions, empty = paragraph_captions(listed, sentences, path)
+    used = [caption.video_id for caption in captions]
+    reasons = {NOT_ANNOTATED: len(listed) - len(used), NOT_LISTED: len(others), EMPTY: empty}
+    return AnnotatedSplit(
+        used,
+        captions,
+        VIDEOS[split],
+        VIDEOS[split],
+        counted(reasons),
+        dict.fromkeys(used, SEGMENT),
+        known_broken(used, UNREADABLE),
+    )

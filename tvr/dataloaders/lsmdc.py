@@ -1,0 +1,112 @@
+"""LSMDC: one sentence a row for clips of films."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tvr.dataloaders.annotations import existing, refuse_shared, text_lines
+from tvr.dataloaders.captions import EMPTY, counted, known_broken
+from tvr.dataloaders.records import AnnotatedSplit, Caption
+from tvr.utils.errors import UserError
+
+PROTOCOLS = ("standard",)
+VALIDATED_PROTOCOLS = PROTOCOLS
+
+FILES = {
+    "train": "LSMDC16_annos_training.csv",
+    "val": "LSMDC16_annos_val.csv",
+    "test": "LSMDC16_challenge_1000_publictect.csv",
+}
+ROWS = {"train": 101_079, "val": 7_408, "test": 1_000}
+COLUMNS = 6
+BROKEN = frozenset(
+    {
+        "0017_Pianist_00.23.28.872-00.23.34.843",
+        "0017_Pianist_00.30.36.767-00.30.38.009",
+        "3064_SPARKLE_2012_01.41.07.000-01.41.11.793",
+        "1012_Unbreakable_00.05.16.065-00.05.21.941",
+    }
+)
+
+
+def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
+    """Read the clips and sentences of one split from the folder `anno_path`.
+
+    An id may repeat in training and validation and then has several captions; as documented are
+    rows, the documented clips are that many less the repetitions. Training rows with an empty
+    sentence are left out and counted. Raises UserError, naming file and line, for a missing file,
+    a row with other columns or without an id, an empty sentence outside training, an id that
+    repeats in the test file, and a clip that is also in the test file.
+    """
+    assert protocol in PROTOCOLS, protocol
+    path = existing(anno_path, FILES[split])
+    places: dict[str, str] = {}
+    texts: dict[str, list[str]] = {}
+    empty = 0
+    for where, clip_id, sentence in _rows(path):
+        if split == "test" and clip_id in texts:
+            raise UserError(
+                f"{where}: {clip_id} is there a second time (first: {places[clip_id]}). "
+                "Remove one of the two rows."
+            )
+        if sentence:
+            places.setdefault(clip_id, where)
+            texts.setdefault(clip_id, []).append(sentence)
+        elif split == "train":
+            empty += 1
+        else:
+            raise UserError(
+                f"{where}: {clip_id} has no sentence. Fill it in; leaving it out would change the "
+                f"{split} set."
+            )
+    if not texts:
+        raise UserError(f"{path}: no row with a sentence. Use the published file.")
+    test_file = anno_path / FILES["test"]
+    if split != "test" and test_file.is_file():
+        tested = {clip_id: where for where, clip_id, _ in _rows(test_file)}
+        refuse_shared(places, tested, "test")
+    captions = [
+        Caption(f"{clip_id}#{k}", clip_id, text)
+        for clip_id, said in texts.items()
+        for k, text in enumerate(said)
+    ]
+    repeated = len(captions) - len(texts)
+    return AnnotatedSplit(
+        list(texts),
+        captions,
+        ROWS[split] - repeated,
+        ROWS[split],
+        counted({EMPTY: empty}),
+        known_broken=known_broken(texts, BROKEN),
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield (where, clip id, sentence) of each row; UserError for a row with other columns."""
+    for where, line in text_lines(path):
+        fields = line.split("\t")
+        clip_id = fields[0].strip(' "')
+        # some rows end in another tab
+        if not clip_id or len(fields) < COLUMNS or any(map(str.strip, fields[COLUMNS:])):
+            raise UserError(
+                f"{where}: {COLUMNS} columns separated by tabs are needed, a clip id first and "
+                f"the sentence last; seen: {line!r:.80}. Use the published file."
+            )
+        yield where, clip_id, _unquoted(fields[COLUMNS - 1].strip())
+
+
+def _unquoted(sentence: str) -> str:
+    """`sentence` without what programs for tables did to its quotes.
+
+    Some copies carry a lone quote at the start of the line or of the sentence (then perhaps one
+    at the end), and double the sentence's own quotes where they put others around it.
+    """
+    if sentence.count('"') % 2:
+        if sentence.startswith('"'):
+            sentence = sentence[1:]
+        elif sentence.endswith('"'):
+            sentence = sentence[:-1]
+    elif sentence.startswith('"') and sentence.endswith('"') and '""' in sentence[1:-1]:
+        sentence = sentence[1:-1]
+    return sentence.replace('""', '"').strip()

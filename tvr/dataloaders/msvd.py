@@ -1,0 +1,91 @@
+"""MSVD: some 41 captions a video, in a pickle that is read without trusting it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+from tvr.dataloaders.annotations import existing, listed_ids, refuse_shared
+from tvr.dataloaders.captions import EMPTY, clean, counted, matched, sentence_captions
+from tvr.dataloaders.records import AnnotatedSplit
+from tvr.utils.errors import UserError
+
+PROTOCOLS = ("standard",)
+VALIDATED_PROTOCOLS = PROTOCOLS
+
+LISTS = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.txt"}
+VIDEOS = {"train": 1_200, "val": 100, "test": 670}
+CAPTIONS = {"train": 48_774, "val": 4_290, "test": 27_763}
+CAPTIONS_FILE = "raw-captions.pkl"
+
+
+def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
+    """Read the ids and captions of one split from the folder `anno_path`.
+
+    A caption is a list of tokens, joined by spaces (or already a string). Empty captions are left
+    out and counted. Raises UserError for a missing or malformed file, an id listed twice or also
+    in the test list, a listed video without captions, and a pickle that holds anything but
+    dictionaries, lists and strings.
+    """
+    assert protocol in PROTOCOLS, protocol
+    listed = listed_ids(existing(anno_path, LISTS[split]))
+    if split != "test" and (anno_path / LISTS["test"]).is_file():
+        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    path = existing(anno_path, CAPTIONS_FILE)
+    content = load_plain_pickle(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a dictionary from ids to captions is needed. Get it again.")
+    found, _ = matched(listed, content, path)
+    texts = {video_id: _texts(said, f"{path}, {video_id}") for video_id, said in found.items()}
+    captions, empty = sentence_captions(listed, texts, str(path))
+    left_out = counted({EMPTY: empty})
+    return AnnotatedSplit(list(listed), captions, VIDEOS[split], CAPTIONS[split], left_out)
+
+
+def _texts(said: object, where: str) -> list[str]:
+    if not isinstance(said, list | tuple):
+        kind = type(said).__name__
+        raise UserError(f"{where}: a list of captions is needed, not {kind}. Get it again.")
+    texts = []
+    for number, tokens in enumerate(said, start=1):
+        place = f"{where}, caption {number}"
+        if isinstance(tokens, list | tuple):
+            texts.append(" ".join(filter(None, (clean(token, place) for token in tokens))))
+        else:
+            texts.append(clean(tokens, place))
+    return texts
+
+
+class _PlainUnpickler(pickle._Unpickler):
+    """Builds what needs no name looked up: dictionaries, lists, tuples, sets, strings, numbers.
+
+    Everything that a pickle can run, it first has to name; the one name that is known here
+    becomes a plain dictionary. This is the unpickler in Python, a second slower: ten bytes make
+    the one in C reserve and fill 32 GB.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def load_plain_pickle(path: Path) -> Any:
+    """The content of a pickle of plain containers and strings; nothing in it is ever run.
+
+    Raises UserError for any other pickle, and for a damaged one.
+    """
+    try:
+        content = io.BytesIO(path.read_bytes())
+        return _PlainUnpickler(content, encoding="utf-8").load()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Get it again.") from error
+    except Exception as error:
+        # damaged bytes can raise nearly anything
+        reason = str(error) or "cut off"
+        raise UserError(
+            f"{path}: not a pickle of plain dictionaries, lists and strings ({reason}). "
+            "Nothing in it was run. Get the captions again from a source you trust."
+        ) from error
