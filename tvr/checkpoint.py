@@ -118,13 +118,13 @@ def load_model(model: nn.Module, content: dict[str, Any], path: Path) -> list[st
     state, ignored = strip(content["model"]), []
     if is_release(state):
         state, ignored = from_release(state, set(wanted))
-    problems = [f"missing {name}" for name in wanted if name not in state]
-    problems += [f"unknown {name}" for name in state if name not in wanted]
-    problems += [
+    problems = [
         f"{name} has shape {tuple(state[name].shape)} in the file, {tuple(tensor.shape)} here"
         for name, tensor in wanted.items()
         if name in state and state[name].shape != tensor.shape
     ]
+    problems += [f"missing {name}" for name in wanted if name not in state]
+    problems += [f"unknown {name}" for name in state if name not in wanted]
     if problems:
         more = f"\n  … and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise UserError(
