@@ -49,6 +49,14 @@ def has_validation(datatype: str, protocol: str) -> bool:
     return protocol in DATATYPES[datatype].VALIDATED_PROTOCOLS
 
 
+def check_folders(anno_path: Path, video_path: Path) -> None:
+    """Raises UserError, naming the flag, if one of the two is not a folder."""
+    for flag, folder in (("--anno_path", anno_path), ("--video_path", video_path)):
+        if not folder.is_dir():
+            seen = "is not a folder" if folder.exists() else "does not exist"
+            raise UserError(f"{flag} {folder}: {seen}. Name the folder with the files.")
+
+
 def load_split(
     datatype: str,
     protocol: str,
@@ -69,10 +77,7 @@ def load_split(
     """
     assert split in SPLITS, split
     assert split != "val" or has_validation(datatype, protocol), (datatype, protocol)
-    for flag, folder in (("--anno_path", anno_path), ("--video_path", video_path)):
-        if not folder.is_dir():
-            seen = "is not a folder" if folder.exists() else "does not exist"
-            raise UserError(f"{flag} {folder}: {seen}. Name the folder with the files.")
+    check_folders(anno_path, video_path)
     annotated = DATATYPES[datatype].read_captions(anno_path, protocol, split)
     partial = allow_partial_gallery and split != "train"
     index = find_videos(video_path)

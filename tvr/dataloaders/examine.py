@@ -1,0 +1,178 @@
+"""Look at one split of a benchmark: its annotations, its video files, and what is wrong there.
+
+This is the data doctor without its command line, which is in `check.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from tvr.dataloaders.benchmarks import DATATYPES, load_split
+from tvr.dataloaders.frames import read_frames
+from tvr.dataloaders.records import AnnotatedSplit, Clip
+from tvr.dataloaders.videos import EXTENSIONS, VideoIndex
+from tvr.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which files are to be checked, and how a run would read the videos.
+
+    Without `decode`, only a video whose container states nothing is decoded. `workers` videos
+    are looked at at a time.
+    """
+
+    datatype: str
+    protocol: str
+    anno_path: Path
+    video_path: Path
+    decode: bool
+    workers: int
+    framerate: float
+    max_frames: int
+    video_decoder: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a video's container states; None where it does not."""
+
+    seconds: float | None
+    fps: float
+    width: float
+    height: float
+    megabytes: float
+
+
+@dataclass
+class SplitReport:
+    """What is found of one split. `refusal` is why a run would not accept it, if so."""
+
+    name: str
+    annotated: AnnotatedSplit | None = None
+    refusal: str | None = None
+    clips: list[Clip] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    headers: list[Header] = field(default_factory=list)
+
+    def refusals(self) -> list[str]:
+        """Every reason why a run with this split would end early."""
+        reasons = [self.refusal] if self.refusal else []
+        if self.unreadable:
+            first = next(iter(self.unreadable.values()))
+            reasons.append(
+                f"{len(self.unreadable):,} of the {self.name} videos cannot be decoded: {first}"
+            )
+        return reasons
+
+
+def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
+    """Read one split as a run would, then look at each of its videos that is there."""
+    report = SplitReport(name)
+    reader = DATATYPES[data.datatype]
+    try:
+        report.annotated = reader.read_captions(data.anno_path, data.protocol, name)
+        load_split(data.datatype, data.protocol, name, data.anno_path, data.video_path)
+    except UserError as error:
+        report.refusal = str(error)
+    if report.annotated is None:
+        return report
+    for video_id in report.annotated.video_ids:
+        path = index.get(video_id)
+        if path is None:
+            report.missing.append(video_id)
+        else:
+            segment = report.annotated.segments.get(video_id, (None, None))
+            report.clips.append(Clip(video_id, path, *segment))
+    action = "decode" if data.decode else "look at"
+    with ThreadPoolExecutor(data.workers) as pool:
+        looked = pool.map(lambda clip: look_at(clip, data), report.clips)
+        bar = tqdm(looked, f"{action} {name}", len(report.clips), leave=False, disable=None)
+        try:
+            for clip, (header, problem) in zip(report.clips, bar, strict=True):
+                if header is not None:
+                    report.headers.append(header)
+                if problem is not None:
+                    report.unreadable[clip.video_id] = problem
+        except BaseException:
+            # Otherwise Ctrl-C would wait for all the videos that are still queued
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return report
+
+
+def look_at(clip: Clip, data: Data) -> tuple[Header | None, str | None]:
+    """What the clip's file states, and why a run could not read it, as far as that is known.
+
+    Without `decode`, only a file that states nothing is decoded, to know its reason.
+    """
+    header = read_header(clip.path)
+    if header is not None and not data.decode:
+        return header, None
+    try:
+        read_frames(
+            clip.path, data.framerate, data.max_frames, clip.start, clip.end, data.video_decoder
+        )
+    except UserError as error:
+        if not str(error).startswith(f"{clip.path}: "):
+            # It is not about this file: the decoder is not installed
+            raise
+        return header, str(error)
+    return header, None
+
+
+def read_header(path: Path) -> Header | None:
+    """The container's own fields, without decoding a frame; None if OpenCV cannot open it."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    try:
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        if not capture.isOpened() or not 0 < fps < math.inf:
+            return None
+        frames = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (capture.get(side) for side in sides)
+    finally:
+        capture.release()
+    seconds = frames / fps if 0 < frames < math.inf else None
+    return Header(seconds, fps, width, height, path.stat().st_size / 1e6)
+
+
+def unannotated(index: VideoIndex, reports: list[SplitReport]) -> list[Path]:
+    """The video files that no split uses; none if a split is unknown, as they may be its own."""
+    if any(report.annotated is None for report in reports):
+        return []
+    used = {clip.path for report in reports for clip in report.clips}
+    # Other files, a report of the compression for example, may lie there too
+    videos = [
+        p for p in index.exact.values() if p.suffix.lower() in EXTENSIONS or p.name.endswith(".")
+    ]
+    return sorted(path for path in videos if path not in used)
+
+
+def differences(report: SplitReport, anno_path: Path) -> list[tuple[str, str, str, str]]:
+    """The rows of the CSV about one split."""
+    annotated, name = report.annotated, report.name
+    if annotated is None:
+        return [(name, "", str(anno_path), str(report.refusal))]
+    rows = []
+    for what, found, documented in (
+        ("videos", len(annotated.video_ids), annotated.documented_videos),
+        ("captions", len(annotated.captions), annotated.documented_captions),
+    ):
+        if documented not in (None, found):
+            rows.append(
+                (name, "", str(anno_path), f"{found:,} {what}, documented are {documented:,}")
+            )
+    for video_id in report.missing:
+        known = ", known to be broken" if video_id in annotated.known_broken else ""
+        rows.append((name, video_id, "", f"no video file{known}"))
+    paths = {clip.video_id: str(clip.path) for clip in report.clips}
+    rows += [(name, video_id, paths[video_id], why) for video_id, why in report.unreadable.items()]
+    return rows
