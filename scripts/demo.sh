@@ -20,10 +20,10 @@ python preprocess/compress_video.py --input_root "$DATA/videos" --output_root "$
 common=(
   --anno_path "$DATA/anns" --video_path "$DATA/videos_3fps" --datatype msrvtt
   --allow_partial_gallery 1 --base_encoder tiny --num_hidden_layers 2
-  --max_words 24 --max_frames 3 --batch_size_val 64 --workers "$WORKERS" --device cpu
+  --max_words 24 --max_frames 2 --batch_size_val 64 --workers "$WORKERS" --device cpu
 )
 training=(
-  --do_train 1 --overwrite 1 --epochs 3 --batch_size 32 --lr 6e-4 --coef_lr 1
+  --do_train 1 --overwrite 1 --epochs 4 --batch_size 32 --lr 6e-4 --coef_lr 1
   --randaugment none --n_display 50 --seed 42
 )
 python main_retrieval.py "${training[@]}" "${common[@]}" --output_dir "$DEMO/gare"
