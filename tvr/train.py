@@ -72,8 +72,8 @@ def run_training(run: Run) -> None:
     results = train(run, model, dataset, selection, optimizer, Progress(steps))
     if run.has_validation:
         results = test_selected(run, model, test_split, results)
-    if run.ranks.is_main:
-        write_results(run, test_split, results)
+        if run.ranks.is_main:
+            write_results(run, test_split, results)
     for result in results.values():
         run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
     run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)

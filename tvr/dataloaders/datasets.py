@@ -48,8 +48,24 @@ class FrameSettings:
         return padded_FCHW, torch.arange(self.max_frames) < n
 
 
+Batch = TypeVar("Batch", bound="TensorBatch")
+
+
+class TensorBatch:
+    """What every batch can do: its fields, all tensors, move together."""
+
+    def to(self: Batch, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch on `device`."""
+        moved = (tensor.to(device, non_blocking=non_blocking) for tensor in vars(self).values())
+        return type(self)(*moved)
+
+    def pin_memory(self: Batch) -> Batch:
+        """The batch in page-locked memory; called by the DataLoader."""
+        return type(self)(*(tensor.pin_memory() for tensor in vars(self).values()))
+
+
 @dataclass
-class PairBatch:
+class PairBatch(TensorBatch):
     """Captions with their clips; `frames_BFCHW` is zero where `frame_mask_BF` is False.
 
     `video_B` indexes the split's clips (equal where one video occurs twice), `caption_B` its
@@ -62,33 +78,16 @@ class PairBatch:
     video_B: Tensor
     caption_B: Tensor
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> PairBatch:
-        """The batch on `device`."""
-        return PairBatch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
-
-    def pin_memory(self) -> PairBatch:
-        """The batch in page-locked memory; called by the DataLoader."""
-        return PairBatch(*(t.pin_memory() for t in vars(self).values()))
-
 
 @dataclass
-class ClipBatch:
+class ClipBatch(TensorBatch):
     """Clips alone; fields as in `PairBatch`."""
 
     frames_BFCHW: Tensor
     frame_mask_BF: Tensor
     video_B: Tensor
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ClipBatch:
-        """The batch on `device`."""
-        return ClipBatch(*(t.to(device, non_blocking=non_blocking) for t in vars(self).values()))
 
-    def pin_memory(self) -> ClipBatch:
-        """The batch in page-locked memory; called by the DataLoader."""
-        return ClipBatch(*(t.pin_memory() for t in vars(self).values()))
-
-
-Batch = TypeVar("Batch", PairBatch, ClipBatch)
 # the values of one item, in the order of its batch's fields
 Item = tuple[Tensor, ...]
 
