@@ -1,18 +1,24 @@
 """The evaluation protocol on a gallery with several captions a video, against the plain way."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from safetensors import safe_open
 
 from tvr.build import Run
 from tvr.config import Config
 from tvr.dataloaders.records import Caption, Clip, Split
-from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, similarities
+from tvr.encode import encode_clips, encode_texts, evaluating
+from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, literal, model_score, similarities
+from tvr.export import export_features
 from tvr.models.clip import build_backbone
-from tvr.models.gare import GARE, ModelSettings
+from tvr.models.gare import GARE, ModelSettings, TextFeatures, VideoFeatures
+from tvr.models.increment import Increment
+from tvr.models.scoring import FastScore
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 
@@ -41,6 +47,14 @@ def run(tmp_path):
     return Run(config, Ranks(0, 0, 1), torch.device("cpu"), logging.getLogger("test"))
 
 
+def scored(run, gare, split, *scores):
+    """The similarity matrix of every score, by the steps of an evaluation."""
+    with evaluating(gare):
+        text = encode_texts(run, gare, [caption.text for caption in split.captions])
+        clips = encode_clips(run, gare, split)
+        return [similarities(score, text, clips) for score in scores]
+
+
 def model(**settings):
     torch.manual_seed(0)
     return GARE(build_backbone("tiny"), ModelSettings(base_encoder="tiny", **settings))
@@ -58,9 +72,8 @@ def model(**settings):
 def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings):
     gare = model(**settings).eval()
     with torch.inference_mode():
-        texts = [c.text for c in split.captions]
-        scores = [gare.score, gare.score_by_mean]
-        blocks_AB, means_AB = similarities(run, gare, split, texts, scores)
+        scores = (literal(gare.score), literal(gare.score_by_mean), model_score(run, gare))
+        blocks_AB, means_AB, fast_AB = scored(run, gare, split, *scores)
         frames = run.frames(gare)
         pixels, mask = zip(*(frames.pad(frames.read(clip)) for clip in split.clips), strict=True)
         tokens = gare.backbone.tokenize([c.text for c in split.captions], run.config.max_words)
@@ -73,13 +86,14 @@ def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings)
             np.testing.assert_allclose(means_AB[:, j], expected_A, atol=2e-6)
     assert blocks_AB.shape == (CAPTIONS, VIDEOS)
     np.testing.assert_allclose(blocks_AB, whole_AB, atol=2e-6)
+    np.testing.assert_allclose(fast_AB, whole_AB, atol=2e-6)
 
 
 def test_metrics_count_every_caption_and_every_video(run, split):
     gare = model(num_hidden_layers=2).train()
     metrics = evaluate(run, gare, split)
     assert gare.training
-    [sim_AB] = similarities(run, gare, split, [c.text for c in split.captions], [gare.score])
+    [sim_AB] = scored(run, gare, split, literal(gare.score))
     owners = split.video_of_caption()
     t2v = [sum(row >= row[owner]) for row, owner in zip(sim_AB, owners, strict=True)]
     v2t = []
@@ -98,3 +112,51 @@ def test_a_model_that_scores_nan_is_an_error(run, split):
         gare.psi.mean.bias.fill_(float("nan"))
     with pytest.raises(UserError, match=r"made up.*NaN"):
         evaluate(run, gare, split)
+
+
+def test_the_form_of_the_score_is_the_users_choice(run, split, caplog):
+    gare = model(num_hidden_layers=2)
+    assert isinstance(model_score(run, gare), FastScore)
+    run.config.scoring = "literal"
+    assert not isinstance(model_score(run, gare), FastScore)
+    assert not caplog.records
+
+
+def test_an_unknown_psi_is_scored_literally_and_says_so(run, split, caplog):
+    """Somebody's own ψ has no folded form: it must not be scored as if it were the paper's."""
+
+    class Doubled(Increment):
+        def forward(self, *inputs):
+            return 2 * super().forward(*inputs)
+
+    gare = model(num_hidden_layers=2)
+    plain = scored(run, gare, split, model_score(run, gare))
+    gare.psi.__class__ = Doubled
+    caplog.set_level(logging.INFO)
+    doubled = scored(run, gare, split, model_score(run, gare))
+    assert "--scoring literal, since ψ is a Doubled" in caplog.text
+    assert not np.allclose(plain, doubled, atol=1e-3)
+
+
+def test_exported_features_score_as_the_evaluation_does(run, split, tmp_path):
+    """A stranger with the file alone gets the evaluation's numbers."""
+    gare = model(num_hidden_layers=2)
+    path = tmp_path / "features.safetensors"
+    run.config.export_features = str(path)
+    with evaluating(gare):
+        text = encode_texts(run, gare, [c.text for c in split.captions], words=True)
+        clips = encode_clips(run, gare, split)
+        sim_AB = similarities(literal(gare.score), text, clips)
+        export_features(run, split, text, clips)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = {name: json.loads(fact) for name, fact in file.metadata().items()}
+        text = TextFeatures(tensors["text_AD"], tensors["words_ALD"], tensors["word_mask_AL"])
+        video = VideoFeatures(tensors["frames_BFD"], tensors["frame_mask_BF"])
+        np.testing.assert_allclose(gare.score(text, video).sim_AB, sim_AB, atol=2e-6)
+        words_LD = gare.encode_text(gare.backbone.tokenize([facts["captions"][5]], 10), True)
+    torch.testing.assert_close(text.words_ALD[5], words_LD.words_ALD[0], atol=1e-5, rtol=1e-4)
+    assert facts["video_ids"] == [clip.video_id for clip in split.clips]
+    assert facts["caption_ids"] == [caption.caption_id for caption in split.captions]
+    assert tensors["video_of_caption_A"].tolist() == split.video_of_caption()
+    assert facts["settings"]["max_frames"] == 4

@@ -54,6 +54,11 @@ class Run:
         return has_validation(self.config.datatype, self.protocol)
 
     @property
+    def pin_memory(self) -> bool:
+        """Whether batches are to lie in page-locked memory, from where they move faster."""
+        return self.device.type == "cuda"
+
+    @property
     def precision(self) -> str:
         """`--precision`, with `auto` resolved for this device."""
         if self.config.precision != "auto":
@@ -132,16 +137,26 @@ class Run:
         }
 
 
-def build_model(run: Run) -> GARE:
-    """The model, with the weights of `--init_model` where one is named.
+def starting_checkpoint(run: Run) -> dict[str, Any] | None:
+    """The content of `--init_model`, whose settings the run then takes over; None without it.
 
     Raises:
-        UserError: see `build_backbone`, `read_checkpoint` and `load_model`.
+        UserError: see `read_checkpoint` and `adopt_settings`.
     """
-    config, content = run.config, None
-    if config.init_model is not None:
-        content = read_checkpoint(Path(config.init_model))
-        adopt_settings(run, content)
+    if run.config.init_model is None:
+        return None
+    content = read_checkpoint(Path(run.config.init_model))
+    adopt_settings(run, content)
+    return content
+
+
+def build_model(run: Run, content: dict[str, Any] | None) -> GARE:
+    """The model, with the weights of the checkpoint `content` where there is one.
+
+    Raises:
+        UserError: see `build_backbone` and `load_model`.
+    """
+    config = run.config
     backbone = build_backbone(config.base_encoder, run.precision, pretrained=content is None)
     model = GARE(backbone, config.model_settings())
     if content is not None:

@@ -50,7 +50,9 @@ PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
     *("lambda_lower", "kl", "kl_anchor", "kl_prior", "kl_normalize", "dir_form", "epsilon_form"),
 )
-EVALUATION_ONLY = ("contact_sheet", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank")
+EVALUATION_ONLY = (
+    *("contact_sheet", "export_features", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank"),
+)
 DEAD = ("interaction", "center", "distributed")
 
 
@@ -119,6 +121,7 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
         known = ", ".join(protocols(config.datatype))
         problems.append(f"--protocol {config.protocol}: --datatype {config.datatype} has {known}.")
     problems += encoder_problems(config.base_encoder)
+    problems += export_problems(config.export_features)
     if config.agg_module == "seqTransf" and config.max_frames > CONTEXT_LENGTH:
         problems.append(
             f"--max_frames {config.max_frames}: --agg_module seqTransf has {CONTEXT_LENGTH} frame "
@@ -140,6 +143,18 @@ def encoder_problems(name: str) -> list[str]:
     if name in KNOWN or name.startswith("open_clip:") or Path(name).is_file():
         return []
     return [f"--base_encoder {name}: no such file, nor one of {', '.join(KNOWN)}."]
+
+
+def export_problems(name: str | None) -> list[str]:
+    """The features go to a new or old file of a folder that is there."""
+    if name is None:
+        return []
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        return [f"--export_features {name}: name a file that ends in .safetensors."]
+    if path.is_dir() or not path.parent.is_dir():
+        return [f"--export_features {name}: name a file in a folder that is there."]
+    return []
 
 
 def augmentation_problems(randaugment: str) -> list[str]:

@@ -57,6 +57,15 @@ class Config:
         0.0, "also report QB-Norm (text to video) at this temperature (0: off)", group="run"
     )
     qb_bank: int = flag(5000, "training captions in QB-Norm's query bank", group="run")
+    scoring: str = flag(
+        "fast",
+        "fast: the same scores without an increment per pair; literal: as the paper's equations",
+        ("fast", "literal"),
+        group="run",
+    )
+    export_features: str | None = flag(
+        None, "file.safetensors for the test split's text, word and frame features", group="run"
+    )
     contact_sheet: int = flag(
         0, "captions to draw with their five best videos in contact_sheet.jpg", group="run"
     )

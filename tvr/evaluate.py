@@ -1,9 +1,9 @@
-"""The evaluation protocol: encode a split once, score every pair in blocks, rank both ways.
+"""The evaluation protocol: encode a split once, score every pair, rank both ways.
 
-Shapes: A captions, B videos of the gallery, N videos of this rank, F frames.
+Shapes: A captions, B videos of the gallery, N videos of this rank.
 
-Every item is encoded in the same batch, and every pair scored in the same block, however many
-processes there are: so every process count gives the same metrics.
+Pairs are scored in the same blocks however many processes there are: so every number of processes
+gives the same metrics.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from tvr.build import Run, build_model
+from tvr.build import Run, build_model, starting_checkpoint
 from tvr.checkpoint import write_json
 from tvr.config import Config
 from tvr.contact_sheet import draw_contact_sheet
-from tvr.dataloaders.datasets import ClipDataset, checked, clip_loader
 from tvr.dataloaders.records import Split
+from tvr.encode import EncodedClips, encode_clips, encode_texts, evaluating
+from tvr.export import export_features
 from tvr.models.gare import GARE, PairScores, TextFeatures, VideoFeatures
+from tvr.models.scoring import FastScore, why_literal
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
 from tvr.utils.postprocess import dual_softmax, qb_norm, sinkhorn
 
-TEXTS_PER_BLOCK = 32  # with 128 videos, the pairs whose increments are held at a time
+TEXTS_PER_BLOCK = 32  # with 128 videos, the pairs whose increments the literal form holds
 
-
-Score = Callable[[TextFeatures, VideoFeatures], PairScores]
+# sim_AN of all texts with the videos of all batches
+Score = Callable[[TextFeatures, Sequence[VideoFeatures]], Tensor]
 
 
 def evaluate(run: Run, model: GARE, split: Split) -> dict[str, dict]:
@@ -39,8 +40,9 @@ def evaluate(run: Run, model: GARE, split: Split) -> dict[str, dict]:
     Raises:
         UserError: a video cannot be read, or a score is not a finite number.
     """
-    texts = [caption.text for caption in split.captions]
-    [sim_AB] = similarities(run, model, split, texts, [model.score])
+    with evaluating(model):
+        text = encode_texts(run, model, [caption.text for caption in split.captions])
+        sim_AB = similarities(model_score(run, model), text, encode_clips(run, model, split))
     return ranked(sim_AB, sim_AB, split)
 
 
@@ -52,105 +54,63 @@ def ranked(t2v_AB: np.ndarray, v2t_AB: np.ndarray, split: Split) -> dict[str, di
         raise UserError(f"{split.name}: {error}. The model's weights are unusable.") from error
 
 
-@torch.inference_mode()
-def similarities(
-    run: Run, model: GARE, split: Split, texts: list[str], scores: Sequence[Score]
-) -> list[np.ndarray]:
-    """For every way to score, sim_AB of all texts with a split's clips, on every rank.
-
-    Each rank encodes its share of the clips, once, and scores them against all texts.
-    """
-    was_training = model.training
-    model.eval()
-    size, ranks = run.config.batch_size_val, run.ranks
-    batches = [
-        list(range(start, min(start + size, len(split.clips))))
-        for start in range(0, len(split.clips), size)
-    ][ranks.rank :: ranks.world_size]
-    text = encode_texts(run, model, texts)
-    loader = clip_loader(
-        ClipDataset(split, run.frames(model)), batches, run.config.workers, pin_memory(run)
-    )
-    parts = [torch.zeros(0, len(scores), len(texts), device=run.device)]
-    rows = [torch.zeros(0, dtype=torch.long, device=run.device)]
-    quiet = None if ranks.is_main else True  # None: only on a terminal
-    for batch in tqdm(checked(loader), "evaluate", len(batches), leave=False, disable=quiet):
-        batch = batch.to(run.device, non_blocking=True)
-        with run.autocast():
-            video = model.encode_video(batch.frames_BFCHW, batch.frame_mask_BF)
-        columns = [score_in_blocks(score, text, video) for score in scores]
-        parts.append(torch.stack(columns).permute(2, 0, 1))
-        rows.append(batch.video_B)
-    model.train(was_training)
-    order_B = gather_uneven(torch.cat(rows)).argsort()
-    sim_SAB = gather_uneven(torch.cat(parts))[order_B].permute(1, 2, 0)
-    return list(sim_SAB.cpu().numpy())
+def similarities(score: Score, text: TextFeatures, clips: EncodedClips) -> np.ndarray:
+    """sim_AB of all texts with all ranks' clips, in the order of the split, on every rank."""
+    if clips.batches:
+        sim_NA = score(text, clips.batches).T
+    else:
+        sim_NA = text.text_AD.new_zeros(0, len(text.text_AD))
+    order_B = gather_uneven(clips.clip_N).argsort()
+    return gather_uneven(sim_NA)[order_B].T.cpu().numpy()
 
 
-def encode_texts(run: Run, model: GARE, texts: list[str]) -> TextFeatures:
-    """All texts' features; each rank encodes its share of the batches, then all exchange."""
-    size, ranks = run.config.batch_size_val, run.ranks
-    starts = range(0, len(texts), size)[ranks.rank :: ranks.world_size]
-    parts, rows = [], []
-    for start in starts:
-        tokens_AL = model.backbone.tokenize(texts[start : start + size], run.config.max_words)
-        with run.autocast():
-            parts.append(model.encode_text(tokens_AL.to(run.device)))
-        rows.append(torch.arange(start, start + len(tokens_AL), device=run.device))
-    return exchange(run, model, parts, rows)
+def model_score(run: Run, model: GARE) -> Score:
+    """The model's score in the form that `--scoring` asks for, or the literal one if need be."""
+    if run.config.scoring == "literal":
+        return literal(model.score)
+    reason = why_literal(model)
+    if reason is None:
+        return FastScore(model)
+    run.log.info("--scoring literal, since %s", reason)
+    return literal(model.score)
 
 
-def exchange(run: Run, model: GARE, parts: list[TextFeatures], rows: list[Tensor]) -> TextFeatures:
-    """Every rank's text features in the order of the captions."""
-    width, length = model.backbone.width, run.config.max_words
-    empty = {"device": run.device}
-    row_N = torch.cat([torch.zeros(0, dtype=torch.long, **empty), *rows])
-    order_A = gather_uneven(row_N).argsort()
+def literal(score: Callable[[TextFeatures, VideoFeatures], PairScores]) -> Score:
+    """`score` of every pair, in blocks that bound the memory."""
 
-    def gathered(pieces: list[Tensor], *shape: int, dtype: torch.dtype) -> Tensor:
-        stacked = torch.cat([torch.zeros(0, *shape, dtype=dtype, **empty), *pieces])
-        return gather_uneven(stacked)[order_A]
+    def in_blocks(text: TextFeatures, batches: Sequence[VideoFeatures]) -> Tensor:
+        starts = range(0, len(text.text_AD), TEXTS_PER_BLOCK)
+        blocks = [text[start : start + TEXTS_PER_BLOCK] for start in starts]
+        columns = [torch.cat([score(block, video).sim_AB for block in blocks]) for video in batches]
+        return torch.cat(columns, dim=1)
 
-    words_ALD = None
-    if model.needs_words:
-        words = [part.words_ALD for part in parts]
-        words_ALD = gathered(words, length, width, dtype=torch.float32)
-    return TextFeatures(
-        gathered([part.text_AD for part in parts], width, dtype=torch.float32),
-        words_ALD,
-        gathered([part.mask_AL for part in parts], length, dtype=torch.bool),
-    )
-
-
-def score_in_blocks(score: Score, text: TextFeatures, video: VideoFeatures) -> Tensor:
-    """sim_AB of one batch of clips against all texts, a block of texts at a time."""
-    blocks = [
-        score(text[start : start + TEXTS_PER_BLOCK], video).sim_AB
-        for start in range(0, len(text.text_AD), TEXTS_PER_BLOCK)
-    ]
-    return torch.cat(blocks)
-
-
-def pin_memory(run: Run) -> bool:
-    return run.device.type == "cuda"
+    return in_blocks
 
 
 def run_evaluation(run: Run) -> None:
     """`--do_eval`: `--init_model`, or CLIP alone, on the test split; writes metrics.json."""
     run.refuse_earlier_results()
     config, split = run.config, run.split("test")
-    model = build_model(run)
-    ways: dict[str, Score] = {"evaluated": model.score}
+    checkpoint = starting_checkpoint(run)
+    model = build_model(run, checkpoint)
+    ways: dict[str, Score] = {"evaluated": model_score(run, model)}
     if config.zero_shot:
         ways = {
-            "zero-shot, mean of the frames": model.score_by_mean,
-            "zero-shot, text-conditioned pooling": model.score,
+            "zero-shot, mean of the frames": literal(model.score_by_mean),
+            "zero-shot, text-conditioned pooling": model_score(run, model),
         }
     texts = [caption.text for caption in split.captions]
     bank = run.training_captions(config.qb_bank) if config.qb_norm else []
-    matrices = similarities(run, model, split, texts + bank, list(ways.values()))
+    with evaluating(model):
+        text = encode_texts(run, model, texts + bank, words=config.export_features is not None)
+        clips = encode_clips(run, model, split)
+        matrices = [similarities(score, text, clips) for score in ways.values()]
+    if config.export_features is not None:
+        export_features(run, split, text[: len(texts)], clips)
     if not run.ranks.is_main:
         return
+    origin = {"checkpoint": config.init_model}
+    origin |= {name: checkpoint[name] for name in ("epoch", "step") if name in (checkpoint or ())}
     results = []
     for way, sim_AB in zip(ways, matrices, strict=True):
         sim_AB, bank_KB = sim_AB[: len(texts)], sim_AB[len(texts) :]
@@ -158,7 +118,7 @@ def run_evaluation(run: Run) -> None:
             metrics = ranked(t2v_AB, v2t_AB, split)
             name = f"{way}, {label}" if label else way
             run.log.info("%s: %s\n%s", split.name, name, table(metrics))
-            results.append({"label": name, "checkpoint": config.init_model, **metrics})
+            results.append({"label": name, **origin, **metrics})
     path = run.output_dir / "metrics.json"
     write_json(path, {**run.report(split), "results": results})
     run.log.info("wrote %s", path)

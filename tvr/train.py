@@ -17,12 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from tvr.build import BEST, LAST, Run, build_model
+from tvr.build import BEST, LAST, Run, build_model, starting_checkpoint
 from tvr.checkpoint import load_model, read_checkpoint, save_checkpoint, write_json
 from tvr.dataloaders.datasets import PairBatch, PairDataset, checked, train_loader
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.sampler import global_batches
-from tvr.evaluate import evaluate, pin_memory
+from tvr.evaluate import evaluate
 from tvr.models.gare import GARE
 from tvr.models.losses import total_loss
 from tvr.utils.distributed import gather_with_grad, wait_for_all
@@ -59,7 +59,7 @@ def run_training(run: Run) -> None:
     pairs = len(train_split.captions)
     steps = len(global_batches(pairs, config.batch_size, config.seed, epoch=1)) * config.epochs
     torch.manual_seed(config.seed)
-    model = build_model(run)
+    model = build_model(run, starting_checkpoint(run))
     dataset = PairDataset(
         train_split,
         run.frames(model),
@@ -191,7 +191,7 @@ def batches(run: Run, dataset: PairDataset, steps: int, epoch: int) -> Iterator[
         config.seed,
         epoch,
         config.workers,
-        pin_memory(run),
+        run.pin_memory,
     )
     quiet = None if ranks.is_main else True  # None: only on a terminal
     for batch in tqdm(checked(loader), f"epoch {epoch}", steps, leave=False, disable=quiet):

@@ -113,14 +113,18 @@ class GARE(nn.Module):
             self.temporal.copy_from_text_tower(getattr(self.clip, "text", self.clip))
         )
 
-    def encode_text(self, tokens_AL: Tensor) -> TextFeatures:
-        """Features of tokenised captions: start token, words, end token, zeros."""
+    def encode_text(self, tokens_AL: Tensor, words: bool | None = None) -> TextFeatures:
+        """Features of tokenised captions: start token, words, end token, zeros.
+
+        `words` asks for word features or not; None: where ψ attends to them.
+        """
         states_ALE = token_states(self.clip, tokens_AL)
         end_A = tokens_AL.argmax(dim=1)  # the end token has the highest id of all
         mask_AL = torch.arange(tokens_AL.shape[1], device=tokens_AL.device) <= end_A[:, None]
         rows_A = torch.arange(len(tokens_AL), device=tokens_AL.device)
         text_AD = project(self.clip, states_ALE[rows_A, end_A]).float()
-        words_ALD = project(self.clip, states_ALE).float() if self.needs_words else None
+        words = self.needs_words if words is None else words
+        words_ALD = project(self.clip, states_ALE).float() if words else None
         return TextFeatures(text_AD, words_ALD, mask_AL)
 
     def encode_video(self, frames_BFCHW: Tensor, mask_BF: Tensor) -> VideoFeatures:

@@ -1,0 +1,177 @@
+"""The fast form of the score against the literal one in double precision."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from tvr.models import scoring
+from tvr.models.gare import GARE, ModelSettings, TextFeatures, VideoFeatures
+from tvr.models.increment import Increment
+from tvr.models.scoring import FastScore, why_literal
+
+A, B, F, L = 7, 9, 5, 6
+FORMS = [
+    {"context": context, "correct": correct, "query": query, "eta": eta, "padding": padding}
+    for context, correct, (query, eta), padding in itertools.product(
+        ("frames", "words"),
+        ("text", "video"),
+        (("gap", 1), ("gap", -1), ("text", 1)),
+        ("mask", "release"),
+    )
+]
+
+
+class Scored(nn.Module):
+    """GARE without its encoders: settings, ψ and the score, the parts that scoring reads."""
+
+    score, increments = GARE.score, GARE.increments
+
+    def __init__(self, width=64, **settings):
+        super().__init__()
+        self.settings = ModelSettings(**settings)
+        self.psi = Increment(width) if self.settings.increment == "gare" else None
+
+
+def random_model(seed, width=64, **settings):
+    """ψ whose every parameter matters, of a scale that the seed decides."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Scored(width, **settings).double().eval()
+    scale = float(torch.rand((), generator=generator) * 0.4 + 0.01)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        parameter.data = scale * noise + (0.5 if parameter.ndim == 1 else 0.0)
+    return model
+
+
+def random_features(seed, width=64, dtype=torch.double):
+    """Features near CLIP's norm of 10, with masks of every length from 1."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        centre = torch.randn(width, generator=generator, dtype=torch.double)
+        noise = torch.randn(*shape, width, generator=generator, dtype=torch.double)
+        return ((noise + centre) * 10 / (2 * width) ** 0.5).to(dtype)
+
+    def mask(items, length):
+        lengths = torch.randint(1, length + 1, (items, 1), generator=generator)
+        return torch.arange(length) < lengths
+
+    text = TextFeatures(draw(A), draw(A, L), mask(A, L))
+    return text, VideoFeatures(draw(B, F), mask(B, F))
+
+
+def as_dtype(dtype, text, video):
+    words = None if text.words_ALD is None else text.words_ALD.to(dtype)
+    return (
+        TextFeatures(text.text_AD.to(dtype), words, text.mask_AL),
+        VideoFeatures(video.frames_BFD.to(dtype), video.mask_BF),
+    )
+
+
+@torch.no_grad()
+def oracle(model, text, video):
+    return model.score(*as_dtype(torch.double, text, video)).sim_AB
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
+@pytest.mark.parametrize("seed", range(3))
+def test_fast_is_the_literal_form(form, seed):
+    model, (text, video) = random_model(seed, **form), random_features(seed + 10)
+    expected = oracle(model, text, video)
+    fast = FastScore(model, torch.double)(text, [video])
+    torch.testing.assert_close(fast, expected, atol=1e-12, rtol=0)
+    single = FastScore(model)(*[as_dtype(torch.float, text, video)[0]], [video])
+    assert single.dtype == torch.float
+    torch.testing.assert_close(single.double(), expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("width", [8, 96, 512])
+def test_any_width(seed, width):
+    model, (text, video) = random_model(seed, width), random_features(seed, width)
+    expected = oracle(model, text, video)
+    fast = FastScore(model, torch.double)(text, [video])
+    torch.testing.assert_close(fast, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+@pytest.mark.parametrize("context", ["frames", "words"])
+def test_half_precision_features_are_scored_in_fp32(dtype, context):
+    model, (text, video) = random_model(0, context=context), random_features(1)
+    text, video = as_dtype(dtype, text, video)
+    fast = FastScore(model)(text, [video])
+    torch.testing.assert_close(fast.double(), oracle(model, text, video), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("padding", ["mask", "release"])
+def test_the_baseline_has_no_increment(padding):
+    model = random_model(0, increment="none", padding=padding)
+    text, video = random_features(1)
+    text = TextFeatures(text.text_AD, None, text.mask_AL)
+    fast = FastScore(model, torch.double)(text, [video])
+    torch.testing.assert_close(fast, oracle(model, text, video), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("context", ["frames", "words"])
+@pytest.mark.parametrize("numbers", [1, 40, 300])
+def test_blocks_and_batches_change_nothing(context, numbers, monkeypatch):
+    """Blocks down to one pair, and batches of uneven size, give the same matrix."""
+    model, (text, video) = random_model(2, context=context), random_features(3)
+    expected = oracle(model, text, video)
+    monkeypatch.setattr(scoring, "NUMBERS_PER_BLOCK", numbers)
+    monkeypatch.setattr(scoring, "TEXTS_PER_BLOCK", 3)
+    batches = [video[:4], video[4:5], video[5:]]
+    fast = FastScore(model, torch.double)(text, batches)
+    torch.testing.assert_close(fast, expected, atol=1e-12, rtol=0)
+
+
+def test_no_two_candidates_change_places():
+    """fp32 orders all candidates as double precision does, but for what fp32 cannot tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    model = random_model(1)
+    text = TextFeatures(torch.randn(60, 64, generator=generator), None, torch.ones(60, 1).bool())
+    frames = torch.randn(80, 4, 64, generator=generator)
+    video = VideoFeatures(frames, torch.ones(80, 4, dtype=torch.bool))
+    expected = oracle(model, text, video)
+    fast = FastScore(model)(text, [video])
+    gaps, fast_gaps = (sim[:, :, None] - sim[:, None, :] for sim in (expected, fast))
+    apart = gaps.abs() > 1e-6
+    assert apart.float().mean() > 0.98
+    assert torch.equal(fast_gaps.sign()[apart].double(), gaps.sign()[apart])
+
+
+def test_one_frame_and_equal_frames():
+    """All context vectors alike: LN2 sees no differences, and nothing divides by zero."""
+    model = random_model(3)
+    text, video = random_features(4)
+    same = VideoFeatures(video.frames_BFD[:, :1].expand(-1, F, -1), video.mask_BF)
+    fast = FastScore(model, torch.double)(text, [same])
+    torch.testing.assert_close(fast, oracle(model, text, same), atol=1e-12, rtol=0)
+
+
+def test_nan_is_not_hidden():
+    model, (text, video) = random_model(0), random_features(0)
+    video.frames_BFD[2, 0] = float("nan")
+    fast = FastScore(model, torch.double)(text, [video])
+    assert fast[:, 2].isnan().all()
+    assert fast[:, :2].isfinite().all()
+
+
+@pytest.mark.parametrize("context", ["frames", "words"])
+def test_autocast_around_it_changes_nothing(context):
+    model, (text, video) = random_model(0, context=context).float(), random_features(0)
+    text, video = as_dtype(torch.float, text, video)
+    plain = FastScore(model)(text, [video])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(FastScore(model)(text, [video]), plain)
+
+
+def test_another_psi_is_refused():
+    model = random_model(0)
+    assert why_literal(model) is None
+    model.psi = nn.Identity()
+    assert "Identity" in why_literal(model)
+    with pytest.raises(AssertionError):
+        FastScore(model)
