@@ -84,6 +84,12 @@ def test_command_accepts_a_complete_set(complete):
     assert rows(complete) == []
 
 
+def test_the_doctor_does_without_torch():
+    code = "import sys, tvr.dataloaders.check; sys.exit('torch' in sys.modules)"
+    done = run_program(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_damage_that_only_decoding_finds(complete, capsys):
     damaged = complete / "videos/val7_0_9.mp4"
     cut(damaged)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -36,28 +35,14 @@ from tvr.dataloaders.examine import (
 )
 from tvr.dataloaders.frames import DECODERS
 from tvr.dataloaders.videos import find_videos, stem
+from tvr.utils.arguments import count, rate
 from tvr.utils.errors import UserError
+from tvr.utils.files import replacing
 
 DEFAULT_CSV = Path("data_check.csv")
 COLUMNS = ("split", "video_id", "path", "problem")
 # Which splits a run loads; those that a protocol does not have fall away
 LOADED = {"training": SPLITS, "evaluation": ("test",)}
-
-
-def count(text: str) -> int:
-    """Read a whole number >= 1 for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def rate(text: str) -> float:
-    """Read a finite number > 0 for argparse."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
-    return value
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -188,16 +173,10 @@ def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> 
 def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
     """Write the differences, whole or not at all. Raises UserError if that fails."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *rows])
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    with replacing(path) as file:
         # File names on disk need not be UTF-8; the list names them byte for byte
-        part.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"--csv {path}: cannot be written ({error.strerror}).") from error
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def _named(names: list[str]) -> str:
