@@ -9,12 +9,9 @@ They are read with `weights_only`, so that nothing in a file is ever executed.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +19,10 @@ from torch import Tensor, nn
 from tvr.models.archive import read_weights
 from tvr.models.gare import ModelSettings
 from tvr.models.release import from_release, is_release, strip
-from tvr.utils.errors import LocalError, UserError
+from tvr.utils.errors import UserError
+from tvr.utils.files import replacing
 
 FORMAT = 1
-KEPT = "an earlier file of that name was left as it is"
 
 
 def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
@@ -45,26 +42,6 @@ def write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as file:
         file.write(text.encode())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is complete and on the disk.
-
-    Raises:
-        LocalError: it cannot be written, for instance because the disk is full.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise LocalError(f"{path}: cannot be written ({error.strerror}); {KEPT}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

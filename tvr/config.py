@@ -12,6 +12,7 @@ from typing import Any
 
 from tvr.models.gare import ModelSettings
 from tvr.models.losses import LossSettings
+from tvr.utils.arguments import zero_or_one
 from tvr.utils.errors import UserError
 
 DESCRIPTION = "Train or evaluate GARE, text-video retrieval with pair-specific increments."
@@ -199,12 +200,6 @@ class Config:
 def flags() -> list:
     """The dataclass fields that are flags."""
     return [f for f in fields(Config) if not f.metadata.get("internal")]
-
-
-def zero_or_one(text: str) -> bool:
-    if text not in ("0", "1"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
-    return text == "1"
 
 
 class Parser(argparse.ArgumentParser):

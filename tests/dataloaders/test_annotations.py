@@ -30,8 +30,26 @@ def read(datatype, folder, split="train"):
 @pytest.mark.parametrize(("datatype", "name"), FILES)
 def test_missing_file_is_named(tmp_path, datatype, name):
     (written(datatype, tmp_path) / name).unlink()
-    with pytest.raises(UserError, match=f"looked for .*{name}"):
+    with pytest.raises(UserError, match=f"not there: .*{name}"):
         read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize("datatype", ["msvd", "lsmdc", "didemo", "activity", "vatex"])
+def test_the_needed_files_are_enough(tmp_path, datatype):
+    for folder in ("all", "needed"):
+        (tmp_path / folder).mkdir()
+    written(datatype, tmp_path / "all")
+    for (name,) in (names[:1] for names in DATATYPES[datatype].needed_files("standard", "train")):
+        (tmp_path / "all" / name).rename(tmp_path / "needed" / name)
+    split = read(datatype, tmp_path / "needed")
+    assert split.captions
+    assert set(split.rows) == {path.name for path in (tmp_path / "needed").iterdir()}
+
+
+def test_all_missing_files_are_named(tmp_path):
+    message = "not there: train_list.txt; ref_captions.json or vatex_data.json. data/README.md"
+    with pytest.raises(UserError, match=message):
+        read("vatex", tmp_path)
 
 
 @pytest.mark.parametrize(("datatype", "name"), TEXTS)

@@ -56,7 +56,7 @@ def rows(root):
     """The differences, without those of the documented sizes."""
     with (root / "found.csv").open(newline="") as file:
         found = list(csv.reader(file))
-    assert found[0] == ["split", "video_id", "path", "problem"]
+    assert found[0] == ["split", "video_id", "place", "problem"]
     assert not list(root.glob(".found*"))
     return [row for row in found[1:] if "documented are" not in row[3]]
 
@@ -75,6 +75,8 @@ def test_command_accepts_a_complete_set(complete):
     assert done.stderr == ""
     assert "training: accepted\nevaluation: accepted\n" in done.stdout
     assert "anns: 4 (raw-captions.pkl, test_list.txt, train_list.txt, val_list" in done.stdout
+    files = "test_list.txt, 670 rows\n  annotation file: raw-captions.pkl, 772 rows"
+    assert f"\ntest\n  annotation file: {files}\n  ids: 670, documented" in done.stdout
     assert "  ids: 670, documented 670\n  captions: 670, documented 27,763\n" in done.stdout
     assert "  ids: 2, documented 1,200\n" in done.stdout
     assert "  videos: 100 found, 0 missing\n  unreadable: 0\n" in done.stdout
@@ -82,6 +84,12 @@ def test_command_accepts_a_complete_set(complete):
     assert "  width: min 64, median 64, max 64\n  height: min 48," in done.stdout
     assert "total: 772 videos found, 0 missing, 0 unreadable\n" in done.stdout
     assert rows(complete) == []
+
+
+def test_the_doctor_does_without_torch():
+    code = "import sys, tvr.dataloaders.check; sys.exit('torch' in sys.modules)"
+    done = run_program(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_damage_that_only_decoding_finds(complete, capsys):
@@ -110,7 +118,7 @@ def test_missing_empty_and_unannotated_videos(msrvtt, capsys):
     (msrvtt / "videos/video0.mp4").touch()
     assert main(arguments(msrvtt)) == 1
     out = capsys.readouterr().out
-    assert "train\n  ids: 3, documented 9,000\n" in out
+    assert "  ids: 3, documented 9,000\n" in out
     assert "videos: 2 found, 1 (video1) missing\n  unreadable: 1 (video0)\n" in out
     assert "val\n" not in out
     assert "nobody annotated: 12 (other00.avi, " in out
@@ -138,6 +146,29 @@ def test_wrong_gallery_size(msrvtt, capsys):
     assert rows(msrvtt) == []
 
 
+def verdicts(out):
+    """Of training and evaluation."""
+    return [line for line in out.splitlines() if line.startswith(("training: ", "evaluation: "))]
+
+
+def test_partial_gallery_is_accepted_as_by_the_run(msrvtt, capsys):
+    for allow in (("--allow_partial_gallery", 1), ("--allow_partial_gallery",)):
+        assert main(arguments(msrvtt, *allow)) == 0
+        assert verdicts(capsys.readouterr().out) == ["training: accepted", "evaluation: accepted"]
+    assert main(arguments(msrvtt, "--allow_partial_gallery", 0)) == 1
+    assert "evaluation: refused: msrvtt 9k test: 2 of 1,000 videos" in capsys.readouterr().out
+    (msrvtt / "videos/video9.mp4").unlink()
+    assert main(arguments(msrvtt, "--allow_partial_gallery", 1)) == 0
+    assert rows(msrvtt) == [["test", "video9", "", "no video file"]]
+    (msrvtt / "videos/video1.mp4").unlink()
+    capsys.readouterr()
+    assert main(arguments(msrvtt, "--allow_partial_gallery", 1)) == 1
+    training, evaluation = verdicts(capsys.readouterr().out)
+    assert "refused: " in training
+    assert "1 of the 3 train videos have no file there: video1" in training
+    assert evaluation == "evaluation: accepted"
+
+
 @pytest.mark.parametrize(
     ("test_list", "splits", "problem"),
     [
@@ -155,7 +186,7 @@ def test_annotation_problem(msrvtt, capsys, test_list, splits, problem):
     assert main(arguments(msrvtt)) == 1
     out = capsys.readouterr().out
     assert f"nobody annotated: not known without the {' and '.join(splits)} list" in out
-    assert ("train\n  ids: 3, documented 9,000\n" in out) == ("train" not in splits)
+    assert ("  ids: 3, documented 9,000\n" in out) == ("train" not in splits)
     refusals = [line for line in out.splitlines() if "refused: " in line and problem in line]
     assert {line.split(":")[0] for line in refusals} == {"training", "evaluation"}
     found = rows(msrvtt)
@@ -171,9 +202,12 @@ def test_rows_left_out_and_default_list(msrvtt, capsys, monkeypatch):
     assert main(["--datatype", "msrvtt", *paths]) == 1
     out = capsys.readouterr().out
     assert "left out: 1 validation videos" in out
-    assert "\nval\n  annotations: " in out
+    assert "\n  annotations: anns/MSRVTT_data.json: no captions of the 497 official val" in out
     assert "listed in data_check.csv" in out
-    assert "\nval,,anns," in (msrvtt / "data_check.csv").read_text()
+    found = (msrvtt / "data_check.csv").read_text()
+    assert "\nval,,anns," in found
+    place = '"anns/MSRVTT_train.7k.csv, row 4 (line 5)"'
+    assert f"\ntrain,video6513,{place},left out: validation videos\n" in found
 
 
 def test_user_errors(msrvtt, capsys):
@@ -185,7 +219,10 @@ def test_user_errors(msrvtt, capsys):
     ]:
         assert main(arguments(msrvtt, *more)) == 2
         assert f"error: {message}" in capsys.readouterr().err
-    for more in (("--datatype", "other"), ("--workers", "0"), ("--framerate", "nan")):
+    for more in (
+        *(("--datatype", "other"), ("--workers", "0"), ("--framerate", "nan")),
+        ("--allow_partial_gallery", "yes"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments(msrvtt, *more))
         assert stopped.value.code == 2

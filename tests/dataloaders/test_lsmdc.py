@@ -79,7 +79,9 @@ def test_empty_sentence(folder):
         path.write_text(lsmdc_row(JUNO, "") + lsmdc_row(JUNO, "She waits.") + lsmdc_row(UGLY, " "))
     split = read_captions(folder, "standard", "train")
     assert split.video_ids == [JUNO]
-    assert split.left_out == {"empty captions": 2}
+    empty = [(JUNO, f"{folder / TRAIN}, line 1"), (UGLY, f"{folder / TRAIN}, line 3")]
+    assert split.left_out == {"empty captions": empty}
+    assert split.rows == {TRAIN: 3}
     with pytest.raises(UserError, match=rf"{VAL}, line 1: {JUNO} has no sentence"):
         read_captions(folder, "standard", "val")
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tvr.utils.errors import UserError
 LIST = "MSRVTT_train.9k.csv"
 TEST = "MSRVTT_JSFUSION_test.csv"
 DATA = "MSRVTT_data.json"
+PAIR = ("train_val_videodatainfo.json", "test_videodatainfo.json")
 
 
 def edit_rows(folder: Path, change) -> None:
@@ -46,19 +48,35 @@ def test_bom(annotations):
     assert [read_captions(annotations, "9k", s) for s in ("train", "test")] == expected
 
 
+def content(folder: Path, protocol: str, split: str):
+    """What is read, whatever the files are called."""
+    return replace(read_captions(folder, protocol, split), rows={})
+
+
 def test_other_public_forms_read_the_same(annotations):
-    expected = read_captions(annotations, "9k", "train")
+    expected = content(annotations, "9k", "train")
     rows = json.loads((annotations / DATA).read_text())["sentences"]
     (annotations / DATA).unlink()
-    pair = [annotations / f"{name}_videodatainfo.json" for name in ("train_val", "test")]
+    pair = [annotations / name for name in PAIR]
     pair[0].write_text(json.dumps({"sentences": [r for r in rows if r["video_id"] != "video2"]}))
     pair[1].write_text(json.dumps({"sentences": [r for r in rows if r["video_id"] == "video2"]}))
-    assert read_captions(annotations, "9k", "train") == expected
+    assert content(annotations, "9k", "train") == expected
+    assert read_captions(annotations, "9k", "train").rows == {LIST: 3, PAIR[0]: 6, PAIR[1]: 2}
     renamed = [{"image_id": r["video_id"], "caption": r["caption"]} for r in rows]
     for path in pair:
         path.unlink()
     (annotations / "MSR_VTT.json").write_text(json.dumps({"annotations": renamed}))
-    assert read_captions(annotations, "9k", "train") == expected
+    assert content(annotations, "9k", "train") == expected
+    assert read_captions(annotations, "9k", "train").rows == {LIST: 3, "MSR_VTT.json": 8}
+
+
+def test_half_of_the_pair_serves_what_it_has(annotations):
+    (annotations / DATA).rename(annotations / PAIR[0])
+    assert len(read_captions(annotations, "9k", "train").captions) == 6
+    write_lists(annotations, ["video0", "video7010"], [("video8", "a dog")])
+    message = rf"{LIST}, row 2 .*video7010 has no caption in .*{PAIR[0]} \({PAIR[1]} is not there\)"
+    with pytest.raises(UserError, match=message):
+        read_captions(annotations, "9k", "train")
 
 
 @pytest.mark.parametrize("caption", ["", "  ", None])
@@ -160,23 +178,32 @@ def test_full(official, split, documented):
     assert [c.text for c in result.captions] == [f"{n} says {k}" for n in numbers for k in range(2)]
     assert result.documented_videos == documented
     assert result.documented_captions == 20 * documented
-    assert result.left_out == {f"official {split} videos without a caption": documented - 2}
+    silent = f"official {split} videos without a caption"
+    assert result.left_out_counts() == {silent: documented - 2}
+    assert result.left_out[silent][0] == (f"video{numbers[0] + 1}", "")
+    assert result.rows == {DATA: 15}
 
 
 @pytest.mark.parametrize("split", OFFICIAL)
 def test_full_from_every_public_form(official, split):
-    expected = read_captions(official, "full", split)
+    expected = content(official, "full", split)
     rows = json.loads((official / DATA).read_text())["sentences"]
     (official / DATA).unlink()
     tested = ("video7010", "video9999")
     for name, of_test in (("train_val", False), ("test", True)):
         part = [row for row in rows if (row["video_id"] in tested) == of_test]
-        content = json.dumps({"info": {}, "videos": [], "sentences": part})
-        (official / f"{name}_videodatainfo.json").write_text(content)
-    assert read_captions(official, "full", split) == expected
+        text = json.dumps({"info": {}, "videos": [], "sentences": part})
+        (official / f"{name}_videodatainfo.json").write_text(text)
+    assert content(official, "full", split) == expected
+    needed, other = reversed(PAIR) if split == "test" else PAIR
+    (official / other).unlink()
+    assert content(official, "full", split) == expected
+    (official / needed).rename(official / other)
+    with pytest.raises(UserError, match=rf"not there: {DATA} or MSR_VTT.json or {needed}\."):
+        read_captions(official, "full", split)
     renamed = [{"image_id": r["video_id"], "caption": r["caption"]} for r in rows]
     (official / "MSR_VTT.json").write_text(json.dumps({"annotations": renamed}))
-    assert read_captions(official, "full", split) == expected
+    assert content(official, "full", split) == expected
 
 
 @pytest.mark.parametrize(("protocol", "split"), [("full", "test"), ("full", "val"), ("7k", "val")])
@@ -194,7 +221,14 @@ def test_7k_validates_on_what_it_does_not_train_on(official):
     write_lists(official, ["video0", "video6513", "video6512", "video7009"], [("video9999", "a")])
     train = read_captions(official, "7k", "train")
     assert train.video_ids == ["video0", "video6512"]
-    assert train.left_out == {"validation videos": 2}
+    assert train.left_out_counts() == {"validation videos": 2}
+    path = official / "MSRVTT_train.7k.csv"
+    places = [f"{path}, row {row} (line {row + 1})" for row in (2, 4)]
+    assert train.left_out["validation videos"] == [
+        ("video6513", places[0]),
+        ("video7009", places[1]),
+    ]
+    assert train.rows["MSRVTT_train.7k.csv"] == 4
     assert (train.documented_videos, train.documented_captions) == (7_010, 140_200)
     val = read_captions(official, "7k", "val")
     assert val == read_captions(official, "full", "val")

@@ -38,7 +38,8 @@ def test_tokens_are_joined_in_the_order_of_the_list(folder):
         ("mv89psg6zh4_33_46#0", "a bird sings"),
     ]
     assert (split.documented_videos, split.documented_captions) == (1_200, 48_774)
-    assert split.left_out == {}
+    assert split.left_out_counts() == {}
+    assert split.rows == {"train_list.txt": 2, NAME: 6}
 
 
 def test_test_split_has_all_captions(folder):
@@ -129,7 +130,8 @@ def test_empty_captions_are_counted(folder):
     (folder / NAME).write_bytes(pickle.dumps({"vid1_0_9": [[], ["a", "dog"], ["", " "]]}))
     split = read_captions(folder, "standard", "val")
     assert [(c.caption_id, c.text) for c in split.captions] == [("vid1_0_9#0", "a dog")]
-    assert split.left_out == {"empty captions": 2}
+    places = [f"{folder / NAME}, vid1_0_9, caption {number}" for number in (1, 3)]
+    assert split.left_out == {"empty captions": [("vid1_0_9", place) for place in places]}
 
 
 @pytest.mark.parametrize("said", [None, [], [[]]])

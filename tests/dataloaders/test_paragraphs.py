@@ -38,21 +38,27 @@ def test_didemo_paragraphs(flickr):
     assert split.segments == dict.fromkeys(split.video_ids, (0.0, 31.0))
     assert split.known_broken == {UNREADABLE}
     assert (split.documented_videos, split.documented_captions) == (1_004, 1_004)
-    assert split.left_out == {}
+    assert split.left_out_counts() == {}
+    assert split.rows == {"test_list.txt": 3, "test_data.json": 4}
 
 
-def test_didemo_counts_what_it_leaves_out(flickr):
+def test_didemo_names_what_it_leaves_out(flickr):
     split = didemo.read_captions(flickr, "standard", "train")
-    assert split.left_out == {"annotated videos that are not in the list": 1}
+    assert split.left_out_counts() == {"annotated videos that are not in the list": 1}
     write_ids(flickr / "test_list.txt", ["3@N03_3_cc.mp4", "8@N08_8_hh.mp4"])
     path = flickr / "test_data.json"
     edit(path, lambda rows: rows.append(didemo_entry(9, "3@N03_3_cc.mp4", " ")))
     split = didemo.read_captions(flickr, "standard", "test")
     assert split.video_ids == ["3@N03_3_cc.mp4"]
     assert split.left_out == {
-        "listed videos without annotation": 1,
-        "annotated videos that are not in the list": 2,
-        "empty captions": 1,
+        "listed videos without annotation": [
+            ("8@N08_8_hh.mp4", f"{flickr / 'test_list.txt'}, line 2"),
+        ],
+        "annotated videos that are not in the list": [
+            ("4@N04_4_dd.", f"{path}, entry 1"),
+            (UNREADABLE, f"{path}, entry 3"),
+        ],
+        "empty captions": [("3@N03_3_cc.mp4", f"{path}, 3@N03_3_cc.mp4, sentence 2")],
     }
 
 
@@ -78,7 +84,13 @@ def test_activity_paragraphs(activities):
     assert caption.text == "A woman dances. The girl  dances around."
     assert split.segments == {"v_QOlSCBRmfWY": (0.0, 83.0)}
     assert split.documented_videos == 10_009
-    assert split.left_out == {"listed videos without annotation": 1, "empty captions": 1}
+    empty = f"{activities / 'train.json'}, v_QOlSCBRmfWY, sentence 3"
+    assert split.left_out == {
+        "listed videos without annotation": [("v_gone", f"{activities / 'train_ids.json'}, id 2")],
+        "annotated videos that are not in the list": [],
+        "empty captions": [("v_QOlSCBRmfWY", empty)],
+    }
+    assert split.rows == {"train_ids.json": 2, "train.json": 1}
 
 
 def test_activity_prefix_on_either_side(activities):
@@ -87,7 +99,8 @@ def test_activity_prefix_on_either_side(activities):
     assert (caption.video_id, caption.text) == ("v_uqiMw7tQ1Cc", "Weights are lifted.")
     assert split.segments == {"v_uqiMw7tQ1Cc": (0.0, 55.0)}
     assert split.documented_videos == 4_917
-    assert split.left_out == {"annotated videos that are not in the list": 1}
+    other = ("v_other", str(activities / "val_1.json"))
+    assert split.left_out["annotated videos that are not in the list"] == [other]
     write_json(activities / "val_ids.json", ["uqiMw7tQ1Cc"])
     (caption,) = activity.read_captions(activities, "standard", "test").captions
     assert caption.text == "Weights are lifted."

@@ -21,7 +21,10 @@ def test_captions_in_the_order_of_the_list(folder):
         ("--07WQ2iBlw_000001_000011", "A man ties a knot."),
         ("a_000002_000012", "A boy rides."),
     ]
-    assert split.left_out == {"empty captions": 1}
+    empty = "--07WQ2iBlw_000001_000011"
+    place = f"{folder / NAME}, {empty}, caption 2"
+    assert split.left_out == {"empty captions": [(empty, place)]}
+    assert split.rows == {"train_list.txt": 2, NAME: 4}
     assert (split.documented_videos, split.documented_captions) == (25_991, 259_910)
     test = read_captions(folder, "standard", "test")
     assert [c.text for c in test.captions] == ["A cook.", "Café 🍳"]
@@ -30,12 +33,17 @@ def test_captions_in_the_order_of_the_list(folder):
 
 
 def test_the_other_public_form_reads_the_same(folder):
-    expected = [read_captions(folder, "standard", split) for split in ("train", "val", "test")]
+    splits = ("train", "val", "test")
+    expected = [read_captions(folder, "standard", split) for split in splits]
     captions = json.loads((folder / NAME).read_text())
     (folder / NAME).unlink()
     both = {v: {"videoID": v, "enCap": said, "chCap": ["一"]} for v, said in captions.items()}
     write_json(folder / "vatex_data.json", both)
-    assert [read_captions(folder, "standard", s) for s in ("train", "val", "test")] == expected
+    for before, split in zip(expected, splits, strict=True):
+        after = read_captions(folder, "standard", split)
+        assert (after.video_ids, after.captions) == (before.video_ids, before.captions)
+        assert after.left_out_counts() == before.left_out_counts()
+        assert set(after.rows) == {f"{split}_list.txt", "vatex_data.json"}
 
 
 @pytest.mark.parametrize("said", ["A dog.", {"chCap": ["一"]}, None, [3]])

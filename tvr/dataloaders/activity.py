@@ -5,16 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing, json_ids, json_object, refuse_shared
-from tvr.dataloaders.captions import (
-    EMPTY,
-    NOT_ANNOTATED,
-    NOT_LISTED,
-    clean,
-    counted,
-    matched,
-    paragraph_captions,
-)
+from tvr.dataloaders.annotations import existing_files, json_ids, json_object, refuse_shared
+from tvr.dataloaders.captions import NOT_LISTED, clean, matched, paragraph_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
 
@@ -27,30 +19,41 @@ ANNOTATIONS = {"train": "train.json", "test": "val_1.json"}
 VIDEOS = {"train": 10_009, "test": 4_917}
 
 
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The list and the annotations of one split."""
+    return [(LISTS[split],), (ANNOTATIONS[split],)]
+
+
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the ids and paragraphs of split "train" or "test" (val_1) from the folder `anno_path`.
 
     Only videos that are both listed and annotated are used; the others and empty sentences are
-    counted. Raises UserError for a missing or malformed file, an id listed twice or also in the
+    left out. Raises UserError for a missing or malformed file, an id listed twice or also in the
     test list, an annotation without a usable duration, and one with empty sentences only.
     """
     assert protocol in PROTOCOLS, protocol
-    listed = json_ids(existing(anno_path, LISTS[split]))
+    list_file, path = existing_files(anno_path, needed_files(protocol, split))
+    listed = json_ids(list_file)
     if split != "test" and (anno_path / LISTS["test"]).is_file():
         refuse_shared(listed, json_ids(anno_path / LISTS["test"]), "test")
-    path = existing(anno_path, ANNOTATIONS[split])
-    found, others = matched(listed, json_object(path), path)
+    annotations = json_object(path)
+    found, others = matched(listed, annotations, path)
     sentences: dict[str, list[str]] = {}
     segments: dict[str, tuple[float, float]] = {}
     for video_id, content in found.items():
         where = f"{path}, {video_id}"
         sentences[video_id] = _sentences(content, where)
         segments[video_id] = (0.0, float(math.ceil(_duration(content, where))))
-    captions, empty = paragraph_captions(listed, sentences, path)
-    used = [caption.video_id for caption in captions]
-    reasons = {NOT_ANNOTATED: len(listed) - len(used), NOT_LISTED: others, EMPTY: empty}
-    documented = VIDEOS[split]
-    return AnnotatedSplit(used, captions, documented, documented, counted(reasons), segments)
+    captions, left_out = paragraph_captions(listed, sentences, path)
+    return AnnotatedSplit(
+        [caption.video_id for caption in captions],
+        captions,
+        VIDEOS[split],
+        VIDEOS[split],
+        {**left_out, NOT_LISTED: others},
+        segments,
+        rows={list_file.name: len(listed), path.name: len(annotations)},
+    )
 
 
 def _sentences(content: object, where: str) -> list[str]:

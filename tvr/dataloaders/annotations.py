@@ -14,15 +14,25 @@ from tvr.dataloaders.videos import match_key
 from tvr.utils.errors import UserError
 
 
-def existing(anno_path: Path, name: str) -> Path:
-    """The file `name` of the annotation folder; UserError if it is not there."""
-    path = anno_path / name
-    if not path.is_file():
+def first_there(anno_path: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of some interchangeable files that is in the annotation folder, if any is."""
+    paths = (anno_path / name for name in names)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def existing_files(anno_path: Path, needed: list[tuple[str, ...]]) -> list[Path]:
+    """For each group of interchangeable names, the first file that is in the annotation folder.
+
+    Raises UserError, naming all of them, for groups of which none is there.
+    """
+    found = {names: first_there(anno_path, names) for names in needed}
+    missing = [" or ".join(names) for names, path in found.items() if path is None]
+    if missing:
         raise UserError(
-            f"--anno_path {anno_path}: looked for {name}, which is not there. "
-            "data/README.md says where to get it."
+            f"--anno_path {anno_path}: not there: {'; '.join(missing)}. "
+            "data/README.md says what they are."
         )
-    return path
+    return [path for path in found.values() if path is not None]
 
 
 def read_text(path: Path) -> str:

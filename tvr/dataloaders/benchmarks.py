@@ -20,6 +20,10 @@ class Reader(Protocol):
     PROTOCOLS: tuple[str, ...]
     VALIDATED_PROTOCOLS: tuple[str, ...]
 
+    def needed_files(self, protocol: str, split: str) -> list[tuple[str, ...]]:
+        """The annotation files of one split: of each group, the first one there is read."""
+        ...
+
     def read_captions(self, anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         """Read one split from the annotation folder; UserError names file and row."""
         ...
@@ -87,7 +91,7 @@ def load_split(
     missing = [video_id for video_id in without if video_id not in annotated.known_broken]
     if (missing and not partial) or (without and len(without) == len(paths)):
         raise _missing_error(missing or excused, len(paths), split, video_path)
-    left_out = dict(annotated.left_out)
+    left_out = annotated.left_out_counts()
     if excused:
         left_out[f"known broken videos without a file ({', '.join(excused)})"] = len(excused)
     if missing:

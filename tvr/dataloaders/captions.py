@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.records import Caption
+from tvr.dataloaders.records import Caption, LeftOut
 from tvr.dataloaders.videos import match_key
 from tvr.utils.errors import UserError
 
@@ -31,22 +31,23 @@ def clean(text: object, where: str) -> str:
 
 def matched(
     listed: Mapping[str, str], annotated: Mapping[Any, Any], path: Path
-) -> tuple[dict[str, Any], int]:
-    """The annotations of the listed videos under their listed ids, and how many others there are.
+) -> tuple[dict[str, Any], list[LeftOut]]:
+    """The annotations of the listed videos under their listed ids, and the others.
 
     Ids match with or without extension and `v_`. Raises UserError for an id that is not a string
     and for two annotations of one video.
     """
     names = {match_key(video_id): video_id for video_id in listed}
     found: dict[str, Any] = {}
-    others = 0
+    others: list[LeftOut] = []
+    place = str(path)
     for annotated_id, content in annotated.items():
         if not isinstance(annotated_id, str):
             kind = type(annotated_id).__name__
             raise UserError(f"{path}: an id is of type {kind}, a string is needed. Correct it.")
         video_id = names.get(match_key(annotated_id))
         if video_id is None:
-            others += 1
+            others.append(LeftOut(annotated_id, place))
         elif video_id in found:
             raise UserError(
                 f"{path}: {video_id} is annotated twice (with and without v_ or extension). "
@@ -59,8 +60,8 @@ def matched(
 
 def sentence_captions(
     listed: Mapping[str, str], texts: Mapping[str, list[str]], source: str
-) -> tuple[list[Caption], int]:
-    """One caption a text, in the order of `listed`, and how many empty texts were left out.
+) -> tuple[list[Caption], dict[str, list[LeftOut]]]:
+    """One caption a text, in the order of `listed`, and what was left out: empty texts.
 
     Raises UserError, naming the place in the list, if a listed video has no text in `source`.
     """
@@ -76,17 +77,18 @@ def sentence_captions(
         for video_id in listed
         for k, text in enumerate(filter(None, texts[video_id]))
     ]
-    return captions, sum(len(texts[video_id]) for video_id in listed) - len(captions)
+    return captions, {EMPTY: _empty(listed, texts, source, "caption")}
 
 
 def paragraph_captions(
     listed: Mapping[str, str], sentences: Mapping[str, list[str]], path: Path
-) -> tuple[list[Caption], int]:
-    """One caption a video with sentences, joined by spaces, and how many empty ones fell away.
+) -> tuple[list[Caption], dict[str, list[LeftOut]]]:
+    """One caption a video with sentences, joined by spaces, and what was left out.
 
-    Raises UserError if no listed video has sentences, or one has only empty ones.
+    That is listed videos without sentences, and empty sentences. Raises UserError if no listed
+    video has sentences, or one has only empty ones.
     """
-    captions, empty = [], 0
+    captions = []
     for video_id in listed:
         said = sentences.get(video_id, [])
         kept = [sentence for sentence in said if sentence]
@@ -96,19 +98,28 @@ def paragraph_captions(
             )
         if kept:
             captions.append(Caption(f"{video_id}#0", video_id, " ".join(kept)))
-        empty += len(said) - len(kept)
     if not captions:
         some = next(iter(listed))
         raise UserError(
             f"{listed[some]}: neither {some} nor another listed video is in {path}. "
             "Use the list and the annotations of the same split."
         )
-    return captions, empty
+    silent = [
+        LeftOut(video_id, listed[video_id]) for video_id in listed if video_id not in sentences
+    ]
+    empty = _empty(listed, sentences, str(path), "sentence")
+    return captions, {NOT_ANNOTATED: silent, EMPTY: empty}
 
 
-def counted(reasons: Mapping[str, int]) -> dict[str, int]:
-    """Those of the `reasons` that removed something."""
-    return {reason: n for reason, n in reasons.items() if n}
+def _empty(
+    listed: Mapping[str, str], texts: Mapping[str, list[str]], source: str, kind: str
+) -> list[LeftOut]:
+    return [
+        LeftOut(video_id, f"{source}, {video_id}, {kind} {number}")
+        for video_id in listed
+        for number, text in enumerate(texts.get(video_id, ()), start=1)
+        if not text
+    ]
 
 
 def known_broken(video_ids: Iterable[str], names: frozenset[str]) -> frozenset[str]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,28 +36,15 @@ from tvr.dataloaders.examine import (
 )
 from tvr.dataloaders.frames import DECODERS
 from tvr.dataloaders.videos import find_videos, stem
+from tvr.utils.arguments import count, rate, zero_or_one
 from tvr.utils.errors import UserError
+from tvr.utils.files import replacing
 
 DEFAULT_CSV = Path("data_check.csv")
-COLUMNS = ("split", "video_id", "path", "problem")
+COLUMNS = ("split", "video_id", "place", "problem")
+HALF_PAIRS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Which splits a run loads; those that a protocol does not have fall away
 LOADED = {"training": SPLITS, "evaluation": ("test",)}
-
-
-def count(text: str) -> int:
-    """Read a whole number >= 1 for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def rate(text: str) -> float:
-    """Read a finite number > 0 for argparse."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
-    return value
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -72,6 +59,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--video_path", type=Path, required=True, help="folder of videos")
     add("--decode", action="store_true", help="decode every video as a run would")
     add("--csv", type=Path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
+    add(
+        "--allow_partial_gallery",
+        type=zero_or_one,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="0|1",
+        help="as the run's: accept a gallery that has not the documented size [0]",
+    )
     add("--workers", type=count, default=os.cpu_count() or 1, help="videos at a time [cores]")
     add("--framerate", type=rate, default=1.0, help="as the run's --video_framerate [1]")
     add("--max_frames", type=count, default=12, help="as the run's [12]")
@@ -130,9 +126,11 @@ def run(named_csv: Path | None, data: Data) -> int:
 def print_split(report: SplitReport) -> None:
     """The report of one split."""
     print(f"\n{report.name}")
+    print_files(report)
     annotated = report.annotated
     if annotated is None:
-        print(f"  annotations: {_printable(str(report.refusal))}")
+        if not report.missing_files():
+            print(f"  annotations: {_printable(str(report.refusal))}")
         return
     counts = (
         ("ids", len(annotated.video_ids), annotated.documented_videos),
@@ -141,7 +139,7 @@ def print_split(report: SplitReport) -> None:
     for what, found, documented in counts:
         expected = "" if documented is None else f", documented {documented:,}"
         print(f"  {what}: {found:,}{expected}")
-    for reason, rows in annotated.left_out.items():
+    for reason, rows in annotated.left_out_counts().items():
         print(f"  left out: {rows:,} {reason}")
     print(f"  videos: {len(report.clips):,} found, {_named(report.missing)} missing")
     print(f"  unreadable: {_named(list(report.unreadable))}")
@@ -159,6 +157,19 @@ def print_split(report: SplitReport) -> None:
         if values:
             low, middle, high = min(values), median(values), max(values)
             print(f"  {what}: min {low:.4g}, median {middle:.4g}, max {high:.4g}")
+
+
+def print_files(report: SplitReport) -> None:
+    """The annotation files of one split: which are read, and which are missing."""
+    rows = {} if report.annotated is None else report.annotated.rows
+    choices = {path.name: names for names, path in report.files.items() if path is not None}
+    for name in {**choices, **rows}:
+        size = f", {rows[name]:,} rows" if name in rows else ""
+        names = choices.get(name, ())
+        choice = f" (the first there of {', '.join(names)})" if len(names) > 1 else ""
+        print(f"  annotation file: {name}{size}{choice}")
+    for names in report.missing_files():
+        print(f"  annotation file missing: {names}")
 
 
 def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> bool:
@@ -188,16 +199,12 @@ def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> 
 def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
     """Write the differences, whole or not at all. Raises UserError if that fails."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([COLUMNS, *rows])
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # File names on disk need not be UTF-8; the list names them byte for byte
-        part.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"--csv {path}: cannot be written ({error.strerror}).") from error
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+    # File names on disk need not be UTF-8; the list names them byte for byte. Half of a surrogate
+    # pair, which an escape in JSON may be, has no bytes.
+    encodable = HALF_PAIRS.sub("\ufffd", text.getvalue())
+    with replacing(path) as file:
+        file.write(encodable.encode(errors="surrogateescape"))
 
 
 def _named(names: list[str]) -> str:

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing, json_list, listed_ids, refuse_shared
-from tvr.dataloaders.captions import (
-    EMPTY,
-    NOT_ANNOTATED,
-    NOT_LISTED,
-    clean,
-    counted,
-    known_broken,
-    paragraph_captions,
-)
-from tvr.dataloaders.records import AnnotatedSplit
+from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_shared
+from tvr.dataloaders.captions import NOT_LISTED, clean, known_broken, paragraph_captions
+from tvr.dataloaders.records import AnnotatedSplit, LeftOut
 from tvr.dataloaders.videos import match_key
 from tvr.utils.errors import UserError
 
@@ -35,41 +27,47 @@ UNREADABLE = frozenset(
 )
 
 
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The list and the descriptions of one split."""
+    return [(LISTS[split],), (ANNOTATIONS[split],)]
+
+
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the ids and paragraphs of one split from the folder `anno_path`.
 
     Only videos that are both listed and described are used; the others and empty descriptions are
-    counted. Raises UserError for a missing or malformed file, an id listed twice or also in the
+    left out. Raises UserError for a missing or malformed file, an id listed twice or also in the
     test list, and a video with empty descriptions only.
     """
     assert protocol in PROTOCOLS, protocol
-    listed = listed_ids(existing(anno_path, LISTS[split]))
+    list_file, path = existing_files(anno_path, needed_files(protocol, split))
+    listed = listed_ids(list_file)
     if split != "test" and (anno_path / LISTS["test"]).is_file():
         refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
-    path = existing(anno_path, ANNOTATIONS[split])
+    entries = json_list(path)
     names = {match_key(video_id): video_id for video_id in listed}
     sentences: dict[str, list[str]] = {}
-    others = set()
-    for number, row in enumerate(json_list(path), start=1):
+    others: dict[str, LeftOut] = {}
+    for number, row in enumerate(entries, start=1):
         where = f"{path}, entry {number}"
         video = row.get("video")
         if not isinstance(video, str):
             raise UserError(f"{where}: video is {video!r:.80}, a name is needed. Correct it.")
         video_id = names.get(match_key(video))
         if video_id is None:
-            others.add(match_key(video))
+            others.setdefault(match_key(video), LeftOut(video, where))
         else:
             text = clean(row.get("description"), f"{where} (description)")
             sentences.setdefault(video_id, []).append(text)
-    captions, empty = paragraph_captions(listed, sentences, path)
+    captions, left_out = paragraph_captions(listed, sentences, path)
     used = [caption.video_id for caption in captions]
-    reasons = {NOT_ANNOTATED: len(listed) - len(used), NOT_LISTED: len(others), EMPTY: empty}
     return AnnotatedSplit(
         used,
         captions,
         VIDEOS[split],
         VIDEOS[split],
-        counted(reasons),
-        dict.fromkeys(used, SEGMENT),
-        known_broken(used, UNREADABLE),
+        {**left_out, NOT_LISTED: list(others.values())},
+        segments=dict.fromkeys(used, SEGMENT),
+        known_broken=known_broken(used, UNREADABLE),
+        rows={list_file.name: len(listed), path.name: len(entries)},
     )

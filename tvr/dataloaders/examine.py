@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from tvr.dataloaders.annotations import first_there
 from tvr.dataloaders.benchmarks import DATATYPES, load_split
 from tvr.dataloaders.frames import read_frames
 from tvr.dataloaders.records import AnnotatedSplit, Clip
@@ -22,7 +23,7 @@ from tvr.utils.errors import UserError
 
 @dataclass(frozen=True)
 class Data:
-    """Which files are to be checked, and how a run would read the videos.
+    """Which files are to be checked, and with which flags a run would use them.
 
     Without `decode`, only a video whose container states nothing is decoded. `workers` videos
     are looked at at a time.
@@ -37,6 +38,7 @@ class Data:
     framerate: float
     max_frames: int
     video_decoder: str
+    allow_partial_gallery: bool
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,23 @@ class Header:
 
 @dataclass
 class SplitReport:
-    """What is found of one split. `refusal` is why a run would not accept it, if so."""
+    """What is found of one split. `refusal` is why a run would not accept it, if so.
+
+    `files` maps the interchangeable names of each annotation file to the one that is read, if any.
+    """
 
     name: str
+    files: dict[tuple[str, ...], Path | None]
     annotated: AnnotatedSplit | None = None
     refusal: str | None = None
     clips: list[Clip] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     headers: list[Header] = field(default_factory=list)
+
+    def missing_files(self) -> list[str]:
+        """The annotation files that are needed and not there."""
+        return [" or ".join(names) for names, path in self.files.items() if path is None]
 
     def refusals(self) -> list[str]:
         """Every reason why a run with this split would end early."""
@@ -75,11 +85,19 @@ class SplitReport:
 
 def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
     """Read one split as a run would, then look at each of its videos that is there."""
-    report = SplitReport(name)
     reader = DATATYPES[data.datatype]
+    needed = reader.needed_files(data.protocol, name)
+    report = SplitReport(name, {names: first_there(data.anno_path, names) for names in needed})
     try:
         report.annotated = reader.read_captions(data.anno_path, data.protocol, name)
-        load_split(data.datatype, data.protocol, name, data.anno_path, data.video_path)
+        load_split(
+            data.datatype,
+            data.protocol,
+            name,
+            data.anno_path,
+            data.video_path,
+            data.allow_partial_gallery,
+        )
     except UserError as error:
         report.refusal = str(error)
     if report.annotated is None:
@@ -158,18 +176,19 @@ def unannotated(index: VideoIndex, reports: list[SplitReport]) -> list[Path]:
 
 def differences(report: SplitReport, anno_path: Path) -> list[tuple[str, str, str, str]]:
     """The rows of the CSV about one split."""
-    annotated, name = report.annotated, report.name
+    annotated, name, folder = report.annotated, report.name, str(anno_path)
     if annotated is None:
-        return [(name, "", str(anno_path), str(report.refusal))]
+        missing = [f"no annotation file {names}" for names in report.missing_files()]
+        return [(name, "", folder, problem) for problem in missing or [str(report.refusal)]]
     rows = []
     for what, found, documented in (
         ("videos", len(annotated.video_ids), annotated.documented_videos),
         ("captions", len(annotated.captions), annotated.documented_captions),
     ):
         if documented not in (None, found):
-            rows.append(
-                (name, "", str(anno_path), f"{found:,} {what}, documented are {documented:,}")
-            )
+            rows.append((name, "", folder, f"{found:,} {what}, documented are {documented:,}"))
+    for reason, removed in annotated.left_out.items():
+        rows += [(name, video_id, place, f"left out: {reason}") for video_id, place in removed]
     for video_id in report.missing:
         known = ", known to be broken" if video_id in annotated.known_broken else ""
         rows.append((name, video_id, "", f"no video file{known}"))

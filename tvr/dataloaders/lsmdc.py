@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing, refuse_shared, text_lines
-from tvr.dataloaders.captions import EMPTY, counted, known_broken
-from tvr.dataloaders.records import AnnotatedSplit, Caption
+from tvr.dataloaders.annotations import existing_files, refuse_shared, text_lines
+from tvr.dataloaders.captions import EMPTY, known_broken
+from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("standard",)
@@ -30,20 +30,25 @@ BROKEN = frozenset(
 )
 
 
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The one file of a split."""
+    return [(FILES[split],)]
+
+
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the clips and sentences of one split from the folder `anno_path`.
 
     An id may repeat in training and validation and then has several captions; as documented are
     rows, the documented clips are that many less the repetitions. Training rows with an empty
-    sentence are left out and counted. Raises UserError, naming file and line, for a missing file,
+    sentence are left out. Raises UserError, naming file and line, for a missing file,
     a row with other columns or without an id, an empty sentence outside training, an id that
     repeats in the test file, and a clip that is also in the test file.
     """
     assert protocol in PROTOCOLS, protocol
-    path = existing(anno_path, FILES[split])
+    (path,) = existing_files(anno_path, needed_files(protocol, split))
     places: dict[str, str] = {}
     texts: dict[str, list[str]] = {}
-    empty = 0
+    empty: list[LeftOut] = []
     for where, clip_id, sentence in _rows(path):
         if split == "test" and clip_id in texts:
             raise UserError(
@@ -54,7 +59,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
             places.setdefault(clip_id, where)
             texts.setdefault(clip_id, []).append(sentence)
         elif split == "train":
-            empty += 1
+            empty.append(LeftOut(clip_id, where))
         else:
             raise UserError(
                 f"{where}: {clip_id} has no sentence. Fill it in; leaving it out would change the "
@@ -77,8 +82,9 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         captions,
         ROWS[split] - repeated,
         ROWS[split],
-        counted({EMPTY: empty}),
+        {EMPTY: empty},
         known_broken=known_broken(texts, BROKEN),
+        rows={path.name: len(captions) + len(empty)},
     )
 
 

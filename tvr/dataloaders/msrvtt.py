@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import csv_rows, existing, json_list, refuse_shared, unique_ids
+from tvr.dataloaders.annotations import (
+    csv_rows,
+    existing_files,
+    json_list,
+    refuse_shared,
+    unique_ids,
+)
 from tvr.dataloaders.captions import clean, sentence_captions
-from tvr.dataloaders.records import AnnotatedSplit, Caption
+from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("9k", "7k", "full")
@@ -22,12 +28,22 @@ SENTENCES_A_VIDEO = 20
 # The organisers' own split: N of the ids video{N}
 OFFICIAL = {"train": range(6_513), "val": range(6_513, 7_010), "test": range(7_010, 10_000)}
 
-# The public forms of the captions, best first: files, key of the list, key of the video id
-CAPTION_FORMS = (
-    (("MSRVTT_data.json",), "sentences", "video_id"),
-    (("MSR_VTT.json",), "annotations", "image_id"),
-    (("train_val_videodatainfo.json", "test_videodatainfo.json"), "sentences", "video_id"),
-)
+# The public forms of the captions, best first; the organisers' own is a pair
+WHOLE_FILES = ("MSRVTT_data.json", "MSR_VTT.json")
+TRAIN_VAL_FILE = "train_val_videodatainfo.json"
+TEST_FILE = "test_videodatainfo.json"
+# Names for the list and the video id in them, where they are not "sentences" and "video_id"
+OTHER_KEYS = {"MSR_VTT.json": ("annotations", "image_id")}
+
+
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The list of one split (an official one has none), and its captions where they are apart."""
+    if split == "test" and protocol != "full":
+        return [(TEST_LIST,)]
+    captions = (*WHOLE_FILES, TEST_FILE if split == "test" else TRAIN_VAL_FILE)
+    if split == "train" and protocol != "full":
+        return [(TRAIN_LISTS[protocol],), captions]
+    return [captions]
 
 
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
@@ -43,20 +59,22 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """
     assert protocol in PROTOCOLS, protocol
     assert split in ("train", "test") or (split == "val" and protocol in VALIDATED_PROTOCOLS)
+    paths = existing_files(anno_path, needed_files(protocol, split))
     if protocol == "full":
-        return _read_official(anno_path, split)
-    test_list = anno_path / TEST_LIST
+        return _read_official(*paths, split)
     if split == "test":
-        return _read_test(existing(anno_path, TEST_LIST))
+        return _read_test(*paths)
+    test_list = anno_path / TEST_LIST
     tested = unique_ids(test_list) if test_list.is_file() else {}
     if split == "val":
-        annotated = _read_official(anno_path, split)
+        annotated = _read_official(*paths, split)
         numbered = dict.fromkeys(annotated.video_ids, f"the official {split} videos")
         refuse_shared(numbered, tested, "test")
         return annotated
-    listed = unique_ids(existing(anno_path, TRAIN_LISTS[protocol]))
+    train_list, captions_file = paths
+    listed = unique_ids(train_list)
     refuse_shared(listed, tested, "test")
-    return _read_train(anno_path, protocol, listed)
+    return _read_train(protocol, train_list, listed, captions_file)
 
 
 def _read_test(path: Path) -> AnnotatedSplit:
@@ -68,69 +86,67 @@ def _read_test(path: Path) -> AnnotatedSplit:
                 "Fill it in; leaving it out would change the test set."
             )
         captions.append(Caption(f"{row['video_id']}#0", row["video_id"], row["sentence"]))
-    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS, TEST_VIDEOS)
+    rows = {path.name: len(captions)}
+    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
 
 
-def _read_train(anno_path: Path, protocol: str, listed: dict[str, str]) -> AnnotatedSplit:
-    left_out = {}
-    if protocol in VALIDATED_PROTOCOLS:
-        validated = listed.keys() & set(_official_ids("val"))
-        if validated:
-            left_out["validation videos"] = len(validated)
-        listed = {v: where for v, where in listed.items() if v not in validated}
-    texts, source = _texts(anno_path, list(listed))
-    captions, _ = sentence_captions(listed, texts, source)
-    documented = TRAIN_VIDEOS[protocol]
-    return AnnotatedSplit(
-        list(listed), captions, documented, SENTENCES_A_VIDEO * documented, left_out
-    )
+def _read_train(
+    protocol: str, train_list: Path, listed: dict[str, str], captions_file: Path
+) -> AnnotatedSplit:
+    rows = {train_list.name: len(listed)}
+    validated = set(_official_ids("val")) if protocol in VALIDATED_PROTOCOLS else set()
+    held_out = [LeftOut(*item) for item in listed.items() if item[0] in validated]
+    listed = {v: where for v, where in listed.items() if v not in validated}
+    files, source = _halves(captions_file)
+    texts: dict[str, list[str]] = {video_id: [] for video_id in listed}
+    for path in files:
+        rows[path.name] = _collect_texts(path, texts)
+    captions, left_out = sentence_captions(listed, texts, source)
+    left_out["validation videos"] = held_out
+    documented = TRAIN_VIDEOS[protocol], SENTENCES_A_VIDEO * TRAIN_VIDEOS[protocol]
+    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+
+
+def _halves(captions_file: Path) -> tuple[list[Path], str]:
+    """The captions file, or the organisers' pair as far as it is there, and a name for that."""
+    if captions_file.name != TRAIN_VAL_FILE:
+        return [captions_file], str(captions_file)
+    other = captions_file.with_name(TEST_FILE)
+    if not other.is_file():
+        return [captions_file], f"{captions_file} ({other.name} is not there)"
+    return [captions_file, other], f"{captions_file} or {other}"
 
 
 def _official_ids(split: str) -> list[str]:
     return [f"video{number}" for number in OFFICIAL[split]]
 
 
-def _read_official(anno_path: Path, split: str) -> AnnotatedSplit:
+def _read_official(path: Path, split: str) -> AnnotatedSplit:
     ids = _official_ids(split)
-    texts, source = _texts(anno_path, ids)
-    listed = {video_id: source for video_id in ids if texts[video_id]}
+    texts: dict[str, list[str]] = {video_id: [] for video_id in ids}
+    rows = {path.name: _collect_texts(path, texts)}
+    listed = {video_id: str(path) for video_id in ids if texts[video_id]}
     if not listed:
         raise UserError(
-            f"{source}: no captions of the {len(ids):,} official {split} videos ({ids[0]} to "
+            f"{path}: no captions of the {len(ids):,} official {split} videos ({ids[0]} to "
             f"{ids[-1]}). Get a captions file that has them."
         )
-    captions, _ = sentence_captions(listed, texts, source)
-    silent = len(ids) - len(listed)
-    left_out = {f"official {split} videos without a caption": silent} if silent else {}
-    return AnnotatedSplit(list(listed), captions, len(ids), SENTENCES_A_VIDEO * len(ids), left_out)
+    captions, left_out = sentence_captions(listed, texts, str(path))
+    left_out[f"official {split} videos without a caption"] = [
+        LeftOut(video_id) for video_id in ids if video_id not in listed
+    ]
+    documented = len(ids), SENTENCES_A_VIDEO * len(ids)
+    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
 
 
-def _texts(anno_path: Path, video_ids: list[str]) -> tuple[dict[str, list[str]], str]:
-    """The captions of each of `video_ids`, perhaps none, and the names of the files read."""
-    files, list_key, id_key = _caption_form(anno_path)
-    texts: dict[str, list[str]] = {video_id: [] for video_id in video_ids}
-    for path in files:
-        _collect_texts(path, list_key, id_key, texts)
-    return texts, " or ".join(str(path) for path in files)
+def _collect_texts(path: Path, texts: dict[str, list[str]]) -> int:
+    """Append each caption of `path` to its video's list; videos not in `texts` are passed over.
 
-
-def _caption_form(anno_path: Path) -> tuple[list[Path], str, str]:
-    """The files of the first public form that is there, its list key and its id key."""
-    for names, list_key, id_key in CAPTION_FORMS:
-        # training and validation need only the first file of the organisers' pair
-        files = [anno_path / name for name in names if (anno_path / name).is_file()]
-        if files and files[0].name == names[0]:
-            return files, list_key, id_key
-    forms = ", or ".join(" with ".join(names) for names, _, _ in CAPTION_FORMS)
-    raise UserError(
-        f"--anno_path {anno_path}: looked for the captions as {forms}; none of them is "
-        "there. data/README.md says where to get one."
-    )
-
-
-def _collect_texts(path: Path, list_key: str, id_key: str, texts: dict[str, list[str]]) -> None:
-    """Append each caption of `path` to its video's list; videos not in `texts` are passed over."""
-    for number, row in enumerate(json_list(path, list_key), start=1):
+    Returns how many captions the file has.
+    """
+    list_key, id_key = OTHER_KEYS.get(path.name, ("sentences", "video_id"))
+    rows = json_list(path, list_key)
+    for number, row in enumerate(rows, start=1):
         video_id = row.get(id_key)
         if not isinstance(video_id, str):
             raise UserError(
@@ -147,3 +163,4 @@ def _collect_texts(path: Path, list_key: str, id_key: str, texts: dict[str, list
                 f"(caption is {text!r}). Fill it in or remove the row."
             )
         found.append(clean(text, str(path)))
+    return len(rows)

@@ -7,8 +7,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.annotations import existing, listed_ids, refuse_shared
-from tvr.dataloaders.captions import EMPTY, clean, counted, matched, sentence_captions
+from tvr.dataloaders.annotations import existing_files, listed_ids, refuse_shared
+from tvr.dataloaders.captions import clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
 
@@ -21,27 +21,33 @@ CAPTIONS = {"train": 48_774, "val": 4_290, "test": 27_763}
 CAPTIONS_FILE = "raw-captions.pkl"
 
 
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The list and the captions of one split."""
+    return [(LISTS[split],), (CAPTIONS_FILE,)]
+
+
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the ids and captions of one split from the folder `anno_path`.
 
     A caption is a list of tokens, joined by spaces (or already a string). Empty captions are left
-    out and counted. Raises UserError for a missing or malformed file, an id listed twice or also
+    out. Raises UserError for a missing or malformed file, an id listed twice or also
     in the test list, a listed video without captions, and a pickle that holds anything but
     dictionaries, lists and strings.
     """
     assert protocol in PROTOCOLS, protocol
-    listed = listed_ids(existing(anno_path, LISTS[split]))
+    list_file, path = existing_files(anno_path, needed_files(protocol, split))
+    listed = listed_ids(list_file)
     if split != "test" and (anno_path / LISTS["test"]).is_file():
         refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
-    path = existing(anno_path, CAPTIONS_FILE)
     content = load_plain_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a dictionary from ids to captions is needed. Get it again.")
     found, _ = matched(listed, content, path)
     texts = {video_id: _texts(said, f"{path}, {video_id}") for video_id, said in found.items()}
-    captions, empty = sentence_captions(listed, texts, str(path))
-    left_out = counted({EMPTY: empty})
-    return AnnotatedSplit(list(listed), captions, VIDEOS[split], CAPTIONS[split], left_out)
+    captions, left_out = sentence_captions(listed, texts, str(path))
+    documented = VIDEOS[split], CAPTIONS[split]
+    rows = {list_file.name: len(listed), path.name: len(content)}
+    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
 
 
 def _texts(said: object, where: str) -> list[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 LONG_CAPTION = 1_000
 
@@ -26,6 +27,13 @@ class Caption:
     caption_id: str
     video_id: str
     text: str
+
+
+class LeftOut(NamedTuple):
+    """A video or one of its captions that is not used, and where the files have it, if anywhere."""
+
+    video_id: str
+    place: str = ""
 
 
 @dataclass
@@ -91,16 +99,22 @@ class AnnotatedSplit:
     """What a reader finds in the annotation files alone, before any video is looked for.
 
     `video_ids` are unique and in the order of the list file; every caption's `video_id` is one
-    of them. `documented_videos`, `documented_captions` and `left_out` as in `Split`. `segments`
-    maps a video id to (start, end) seconds; other videos are used whole. The videos of
-    `known_broken` are unreadable in the copies of the benchmark that people have: only if such a
-    video has no file, it is left out without further ado.
+    of them. `documented_videos` and `documented_captions` as in `Split`. `left_out` maps a reason
+    to what it removed, `segments` a video id to (start, end) seconds; other videos are used whole.
+    The videos of `known_broken` are unreadable in the copies of the benchmark that people have:
+    only if such a video has no file, it is left out without further ado. `rows` says how many rows
+    or entries each file has, by its name.
     """
 
     video_ids: list[str]
     captions: list[Caption]
     documented_videos: int | None = None
     documented_captions: int | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[LeftOut]] = field(default_factory=dict)
     segments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     known_broken: frozenset[str] = frozenset()
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    def left_out_counts(self) -> dict[str, int]:
+        """How much each reason removed; reasons that removed nothing are not there."""
+        return {reason: len(removed) for reason, removed in self.left_out.items() if removed}

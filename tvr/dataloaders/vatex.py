@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing, json_object, listed_ids, refuse_shared
-from tvr.dataloaders.captions import EMPTY, clean, counted, matched, sentence_captions
+from tvr.dataloaders.annotations import existing_files, json_object, listed_ids, refuse_shared
+from tvr.dataloaders.captions import clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
 
@@ -19,32 +19,29 @@ CAPTION_FILES = ("ref_captions.json", "vatex_data.json")
 ENGLISH = "enCap"
 
 
+def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
+    """The list and the captions of one split."""
+    return [(LISTS[split],), CAPTION_FILES]
+
+
 def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the ids and captions of one split from the folder `anno_path`.
 
-    Empty captions are left out and counted. Raises UserError for a missing or malformed file, an
-    id listed twice or also in the test list, and a listed video without captions.
+    Empty captions are left out. Raises UserError for a missing or malformed file, an id listed
+    twice or also in the test list, and a listed video without captions.
     """
     assert protocol in PROTOCOLS, protocol
-    listed = listed_ids(existing(anno_path, LISTS[split]))
+    list_file, path = existing_files(anno_path, needed_files(protocol, split))
+    listed = listed_ids(list_file)
     if split != "test" and (anno_path / LISTS["test"]).is_file():
         refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
-    path = _captions_file(anno_path)
-    found, _ = matched(listed, json_object(path), path)
+    content = json_object(path)
+    found, _ = matched(listed, content, path)
     texts = {video_id: _texts(said, f"{path}, {video_id}") for video_id, said in found.items()}
-    captions, empty = sentence_captions(listed, texts, str(path))
+    captions, left_out = sentence_captions(listed, texts, str(path))
     documented = VIDEOS[split], SENTENCES_A_VIDEO * VIDEOS[split]
-    return AnnotatedSplit(list(listed), captions, *documented, counted({EMPTY: empty}))
-
-
-def _captions_file(anno_path: Path) -> Path:
-    for name in CAPTION_FILES:
-        if (anno_path / name).is_file():
-            return anno_path / name
-    raise UserError(
-        f"--anno_path {anno_path}: looked for the captions as {' or '.join(CAPTION_FILES)}; "
-        "neither is there. data/README.md says where to get one."
-    )
+    rows = {list_file.name: len(listed), path.name: len(content)}
+    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
 
 
 def _texts(said: object, where: str) -> list[str]:

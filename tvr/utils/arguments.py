@@ -1,0 +1,29 @@
+"""Values of command line flags that argparse has no type for."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def zero_or_one(text: str) -> bool:
+    """Read 0 or 1 for argparse."""
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
+    return text == "1"
+
+
+def count(text: str) -> int:
+    """Read a whole number >= 1 for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
+
+
+def rate(text: str) -> float:
+    """Read a finite number > 0 for argparse."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
+    return value

@@ -1,0 +1,33 @@
+"""Write a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tvr.utils.errors import LocalError
+
+KEPT = "an earlier file of that name was left as it is"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is complete and on the disk.
+
+    Raises:
+        LocalError: it cannot be written, for instance because the disk is full.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be written ({error.strerror}); {KEPT}.") from error
+    finally:
+        part.unlink(missing_ok=True)
