@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import save
 
 from tvr.build import Run
-from tvr.checkpoint import replacing
 from tvr.dataloaders.records import Split
 from tvr.encode import EncodedClips
 from tvr.models.gare import TextFeatures
 from tvr.utils.distributed import gather_uneven
+from tvr.utils.files import replacing
 
 
 def export_features(run: Run, split: Split, text: TextFeatures, clips: EncodedClips) -> None:
