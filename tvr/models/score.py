@@ -1,0 +1,118 @@
+"""The similarity of every text with every video, from their features: Δ, pooling and cosine.
+
+Shapes: A texts, B videos, F frames, L tokens, D embedding width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tvr.models.increment import Increment
+from tvr.models.pooling import mean_frame, pool_frames
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What decides the model's shape and its score; the field names are the command line's flags.
+
+    A checkpoint carries them, so that it is evaluated as it was trained.
+    """
+
+    base_encoder: str = "ViT-B/32"
+    agg_module: str = "seqTransf"
+    num_hidden_layers: int = 4
+    increment: str = "gare"
+    query: str = "gap"
+    correct: str = "text"
+    context: str = "frames"
+    eta: int = 1
+    temp: float = 5.0
+    padding: str = "mask"
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Text features at the end token, and projected word features where ψ attends to words."""
+
+    text_AD: Tensor
+    words_ALD: Tensor | None
+    mask_AL: Tensor
+
+    def __getitem__(self, rows: slice) -> TextFeatures:
+        words = None if self.words_ALD is None else self.words_ALD[rows]
+        return TextFeatures(self.text_AD[rows], words, self.mask_AL[rows])
+
+
+@dataclass(frozen=True)
+class VideoFeatures:
+    """Frame features after the temporal module; mask is True for real frames."""
+
+    frames_BFD: Tensor
+    mask_BF: Tensor
+
+    def __getitem__(self, rows: slice) -> VideoFeatures:
+        return VideoFeatures(self.frames_BFD[rows], self.mask_BF[rows])
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """sim_AB is the cosine s_ij in [-1, 1]; delta_ABD is None for the baseline."""
+
+    sim_AB: Tensor
+    delta_ABD: Tensor | None
+
+
+class Scorer(nn.Module):
+    """ψ and the score, without the encoders.
+
+    With `increment="none"` it is the paper's baseline: the same model with Δ = 0 and no ψ.
+    """
+
+    def __init__(self, settings: ModelSettings, width: int, dropout: float = 0.3) -> None:
+        super().__init__()
+        self.settings = settings
+        self.psi = Increment(width, dropout) if settings.increment == "gare" else None
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether ψ attends to words, so that word features are wanted."""
+        return self.psi is not None and self.settings.context == "words"
+
+    def increments(self, text: TextFeatures, video: VideoFeatures) -> Tensor:
+        """Δ_ij = ψ(gap_ij, context) with gap_ij = η·(v̄_j − t_i); `query="text"` asks with t_i."""
+        s = self.settings
+        mean_BD = mean_frame(video.frames_BFD, video.mask_BF, s.padding)
+        query_ABD = text.text_AD[:, None].expand(-1, len(mean_BD), -1)
+        if s.query == "gap":
+            query_ABD = s.eta * (mean_BD[None] - query_ABD)
+        masked = s.padding == "mask"
+        if s.context == "words":
+            return self.psi(query_ABD, text.words_ALD, text.mask_AL if masked else None)
+        by_video_BAD = query_ABD.transpose(0, 1)
+        delta_BAD = self.psi(by_video_BAD, video.frames_BFD, video.mask_BF if masked else None)
+        return delta_BAD.transpose(0, 1)
+
+    def score_by_mean(self, text: TextFeatures, video: VideoFeatures) -> PairScores:
+        """cos(t_i, v̄_j): plain CLIP on the mean frame, without Δ (zero-shot evaluation)."""
+        mean_BD = mean_frame(video.frames_BFD, video.mask_BF, self.settings.padding)
+        sim_AB = F.normalize(text.text_AD, dim=-1) @ F.normalize(mean_BD, dim=-1).T
+        return PairScores(sim_AB, None)
+
+    def score(self, text: TextFeatures, video: VideoFeatures) -> PairScores:
+        """s_ij = cos(t_i + Δ_ij, p_ij); with `correct="video"` cos(t_i, p_ij + Δ_ij)."""
+        s = self.settings
+        pooled_ABD = pool_frames(
+            text.text_AD, video.frames_BFD, video.mask_BF, s.temp, padding=s.padding
+        )
+        text_ABD = text.text_AD[:, None]
+        delta_ABD = None
+        if self.psi is not None:
+            delta_ABD = self.increments(text, video)
+            if s.correct == "text":
+                text_ABD = text_ABD + delta_ABD
+            else:
+                pooled_ABD = pooled_ABD + delta_ABD
+        return PairScores(F.cosine_similarity(text_ABD, pooled_ABD, dim=-1), delta_ABD)
