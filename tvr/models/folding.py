@@ -27,12 +27,13 @@ from tvr.models.increment import Increment
 class Context:
     """What ψ makes of N items' context vectors before it sees a query.
 
-    A query q has the attention logit keys·q / σ₁ + bias, where σ₁² is the variance of q's elements.
-    The forms `variance2`, `variance3` and `square` are those of LN2's variance, of LN3's and of
-    ‖Σ w m‖²; `linear_N3C` holds the terms linear in w: LN3's variance, 2 m·u and 2 m·b.
+    A query q has the attention logit c·(W q) / σ₁ + bias, where c is a row of `normed_NCD`, σ₁² the
+    variance of q's elements, and W q what `FoldedIncrement.asks` makes of it. The quadratic forms
+    are those of LN2's variance, of LN3's and of ‖Σ w m‖²; `linear_N3C` are the terms linear in w:
+    of LN3's variance, 2 m·u and 2 m·b.
     """
 
-    keys_NCD: Tensor
+    normed_NCD: Tensor
     bias_NC: Tensor
     values_NCD: Tensor
     variance2_NCC: Tensor
@@ -62,32 +63,43 @@ class FoldedIncrement:
     def __init__(self, psi: Increment, dtype: torch.dtype) -> None:
         w = {name: parameter.detach().double() for name, parameter in psi.named_parameters()}
         width = len(w["mean.bias"])
-        identity = torch.eye(width, dtype=torch.double, device=w["mean.bias"].device)
-        centre = identity - 1 / width  # subtracts the mean over D
-
         key = w["query.weight"].T @ w["key.weight"] / width**0.5
         bias = w["norm_in.bias"] @ key + w["query.bias"] @ w["key.weight"] / width**0.5
-        attended = centre @ w["out.weight"] @ w["value.weight"]
+        attended = centred(w["out.weight"] @ w["value.weight"])
         # attention weights sum to 1, so a bias may be added before they are applied
-        attended_bias = centre @ (w["out.weight"] @ w["value.bias"] + w["out.bias"])
-        plus_residual = identity + w["residual.weight"]
-        hidden = centre @ plus_residual * w["norm_attended.weight"]
-        hidden_u = centre @ (plus_residual @ w["norm_attended.bias"] + w["residual.bias"])
+        attended_bias = centred(w["out.weight"] @ w["value.bias"] + w["out.bias"])
+        plus_residual = w["residual.weight"] + torch.eye(width).to(w["residual.weight"])
+        hidden = centred(plus_residual * w["norm_attended.weight"])
+        hidden_u = centred(plus_residual @ w["norm_attended.bias"] + w["residual.bias"])
         last = w["mean.weight"] * w["norm_out.weight"]
         u, b = last @ hidden_u, w["mean.weight"] @ w["norm_out.bias"] + w["mean.bias"]
 
-        maps = (centre * w["norm_in.weight"] @ key, attended, hidden @ attended)
-        offsets = (torch.zeros_like(attended_bias), attended_bias, hidden @ attended_bias)
         self.norm_in, self.dtype, self.width = psi.norm_in, dtype, width
         self.eps_in = psi.norm_in.eps
         self.eps2, self.eps3 = psi.norm_attended.eps, psi.norm_out.eps
-        # one product takes a context vector to its key, its share of LN2's and LN3's input, and m
-        self.maps = torch.cat((*maps, last @ maps[-1])).to(dtype)
-        self.offsets = torch.cat((*offsets, last @ offsets[-1])).to(dtype)
+        self.key_DD = centred(w["norm_in.weight"][:, None] * key).to(dtype)
         self.key_bias_D, self.hidden_u_D = bias.to(dtype), hidden_u.to(dtype)
+        # one product takes a context vector to its share of LN2's and of LN3's input, and to m
+        maps, offsets = [attended], [attended_bias]
+        for step in (hidden, last):
+            maps.append(step @ maps[-1])
+            offsets.append(step @ offsets[-1])
+        self.maps, self.offsets = torch.cat(maps).to(dtype), torch.cat(offsets).to(dtype)
         self.constants_2D = torch.stack((u, b)).to(dtype)
         self.variance_u = float(hidden_u.square().mean())
         self.uu, self.ub, self.bb = float(u @ u), float(u @ b), float(b @ b)
+
+    def asks(self, query_MD: Tensor) -> Tensor:
+        """What queries, or terms of them, multiply context vectors with to get their logits."""
+        return query_MD @ self.key_DD
+
+    def times_values(self, vectors_MD: Tensor) -> tuple[Tensor, Tensor]:
+        """What vectors multiply context vectors with to get their products with m, and an offset.
+
+        Returns (M, D), and (M, 1) to be added.
+        """
+        value_DD, offset_D = self.maps[-self.width :], self.offsets[-self.width :]
+        return vectors_MD @ value_DD, vectors_MD @ offset_D[:, None]
 
     def context(self, context_NCD: Tensor, mask_NC: Tensor | None) -> Context:
         """Make N items' context vectors ready; `mask_NC` as in `Increment`."""
@@ -99,11 +111,11 @@ class FoldedIncrement:
             self.eps_in,
         )
         made_NCD = F.linear(normed_NCD, self.maps, self.offsets)
-        keys_NCD, attended_NCD, hidden_NCD, values_NCD = made_NCD.chunk(4, dim=-1)
+        attended_NCD, hidden_NCD, values_NCD = made_NCD.chunk(3, dim=-1)
         linear3_NC = hidden_NCD @ self.hidden_u_D * (2 / self.width)
         linear_NC2 = values_NCD @ self.constants_2D.T * 2
         return Context(
-            keys_NCD=keys_NCD,
+            normed_NCD=normed_NCD,
             bias_NC=normed_NCD @ self.key_bias_D,
             values_NCD=values_NCD,
             variance2_NCC=attended_NCD @ attended_NCD.mT / self.width,
@@ -127,6 +139,11 @@ class FoldedIncrement:
         square_NM = quadratic(context.square_NCC, w_NCM) * factor_NM + mu_NM * r3_NM + mb_NM
         alone_NM = (self.uu * r3_NM + 2 * self.ub) * r3_NM + self.bb
         return Step(w_NCM, factor_NM, r3_NM, square_NM * factor_NM + alone_NM)
+
+
+def centred(rows_D: Tensor) -> Tensor:
+    """Without the mean over the first dimension."""
+    return rows_D - rows_D.mean(dim=0)
 
 
 def quadratic(form_NCC: Tensor, w_NCM: Tensor) -> Tensor:

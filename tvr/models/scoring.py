@@ -27,20 +27,39 @@ SMALLEST = 1e-16  # squared length that a cosine divides by
 
 
 @dataclass(frozen=True)
+class Texts:
+    """A block of texts made ready, once for all videos; `context` where ψ attends to words.
+
+    Context vectors times `asks_AD` give t's part of the attention logits, times `values_AD` and
+    plus `tm_A1` its products with m.
+    """
+
+    text_AD: Tensor
+    centred_AD: Tensor
+    square_A: Tensor
+    asks_AD: Tensor | None = None
+    values_AD: Tensor | None = None
+    tm_A1: Tensor | None = None
+    constants_2A: Tensor | None = None
+    context: Context | None = None
+
+
+@dataclass(frozen=True)
 class Videos:
-    """A block of videos made ready, once for all texts; ψ's part where it attends to frames.
+    """A block of videos made ready, once for all texts; `context` where ψ attends to frames.
 
     `pp_BFF` and `pd_BFF` give the pooled video's inner products with itself and with Σ w m from
-    the weights of both; `constants_B2F` those of the frames with u and b.
+    the weights of both; `constants_B2F` those of the frames with u and b. `asks_BD` is for the
+    mean frame what `Texts.asks_AD` is for t.
     """
 
     frames_BFD: Tensor
     mask_BF: Tensor
     mean_BD: Tensor
+    centred_BD: Tensor
     pp_BFF: Tensor
+    asks_BD: Tensor | None = None
     context: Context | None = None
-    vectors_BCD: Tensor | None = None
-    kv_BF: Tensor | None = None
     pd_BFF: Tensor | None = None
     constants_B2F: Tensor | None = None
 
@@ -88,105 +107,117 @@ class FastScore:
         """
         with torch.autocast(text.text_AD.device.type, enabled=False):
             if self.psi is not None and self.settings.context == "words":
-                return self._text_by_text(text, batches)
-            return torch.cat([self._video_by_video(text, video) for video in batches], dim=1)
+                rows = slices(len(text.text_AD), self.texts_per_block(text, batches))
+                return torch.cat([self._score_texts(self.texts(text[r]), batches) for r in rows])
+            rows = slices(len(text.text_AD), TEXTS_PER_BLOCK)
+            texts = [self.texts(text[r]) for r in rows]
+            return torch.cat([self._score_batch(texts, video) for video in batches], dim=1)
 
-    def _video_by_video(self, text: TextFeatures, video: VideoFeatures) -> Tensor:
-        text_AD = text.text_AD.to(self.dtype)
-        size_A = min(TEXTS_PER_BLOCK, len(text_AD))
-        size_B = max(1, NUMBERS_PER_BLOCK // (size_A * video.mask_BF.shape[1]))
-        sim_BA = text_AD.new_empty(len(video.mask_BF), len(text_AD))
-        for rows_B in slices(len(sim_BA), size_B):
+    def _score_batch(self, texts: list[Texts], video: VideoFeatures) -> Tensor:
+        """sim_AB of one batch, a block of videos at a time."""
+        size_B = self.videos_per_block(len(texts[0].text_AD), video.mask_BF.shape[1])
+        columns = []
+        for rows_B in slices(len(video.mask_BF), size_B):
             videos = self.videos(video[rows_B])
-            for rows_A in slices(len(text_AD), size_A):
-                sim_BA[rows_B, rows_A] = self.with_frames(text_AD[rows_A], videos)
-        return sim_BA.T
+            columns.append(torch.cat([self.with_frames(block, videos).T for block in texts]))
+        return torch.cat(columns, dim=1)
 
-    def _text_by_text(self, text: TextFeatures, batches: Sequence[VideoFeatures]) -> Tensor:
-        most = max(len(video.mask_BF) for video in batches)
+    def _score_texts(self, texts: Texts, batches: Sequence[VideoFeatures]) -> Tensor:
+        """sim_AB of one block of texts with their words, a batch at a time."""
+        return torch.cat([self.with_words(texts, self.videos(video)) for video in batches], dim=1)
+
+    @staticmethod
+    def videos_per_block(texts: int, frames: int) -> int:
+        """How many videos are made ready, and scored, at a time."""
+        return max(1, NUMBERS_PER_BLOCK // (min(texts, TEXTS_PER_BLOCK) * frames))
+
+    @staticmethod
+    def texts_per_block(text: TextFeatures, batches: Sequence[VideoFeatures]) -> int:
+        """The same for texts, where their words are the context."""
+        videos = max(len(video.mask_BF) for video in batches)
         per_pair = max(text.words_ALD.shape[1:] + batches[0].mask_BF.shape[1:])
-        size_A = max(1, NUMBERS_PER_BLOCK // (per_pair * most))
-        rows = []
-        for rows_A in slices(len(text.text_AD), size_A):
-            part = text[rows_A]
-            context = self.psi.context(
-                part.words_ALD.to(self.dtype), part.mask_AL if self.masked else None
-            )
-            text_AD = part.text_AD.to(self.dtype)
-            blocks = [self.with_words(text_AD, context, self.videos(video)) for video in batches]
-            rows.append(torch.cat(blocks, dim=1))
-        return torch.cat(rows)
+        return max(1, NUMBERS_PER_BLOCK // (videos * per_pair))
+
+    def texts(self, text: TextFeatures) -> Texts:
+        """Make texts ready."""
+        text_AD = text.text_AD.to(self.dtype)
+        plain = Texts(text_AD, centred(text_AD), text_AD.square().sum(dim=-1))
+        if self.psi is None:
+            return plain
+        values_AD, tm_A1 = self.psi.times_values(text_AD)
+        of_psi = self.psi.asks(text_AD), values_AD, tm_A1, self.psi.constants_2D @ text_AD.T
+        context = None
+        if self.settings.context == "words":
+            mask_AL = text.mask_AL if self.masked else None
+            context = self.psi.context(text.words_ALD.to(self.dtype), mask_AL)
+        return Texts(plain.text_AD, plain.centred_AD, plain.square_A, *of_psi, context)
 
     def videos(self, video: VideoFeatures) -> Videos:
         """Make videos ready."""
         frames_BFD, mask_BF = video.frames_BFD.to(self.dtype), video.mask_BF
         mean_BD = mean_frame(frames_BFD, mask_BF, self.settings.padding)
-        gram_BFF = frames_BFD @ frames_BFD.mT
-        if self.psi is None or self.settings.context == "words":
-            return Videos(frames_BFD, mask_BF, mean_BD, gram_BFF, vectors_BCD=frames_BFD)
+        plain = frames_BFD, mask_BF, mean_BD, centred(mean_BD), frames_BFD @ frames_BFD.mT
+        if self.psi is None:
+            return Videos(*plain)
+        asks_BD = self.psi.asks(mean_BD)
+        if self.settings.context == "words":
+            return Videos(*plain, asks_BD)
         context = self.psi.context(frames_BFD, mask_BF if self.masked else None)
         return Videos(
-            *(frames_BFD, mask_BF, mean_BD, gram_BFF, context),
-            vectors_BCD=torch.cat((frames_BFD, context.keys_NCD, context.values_NCD), dim=1),
-            kv_BF=(context.keys_NCD @ mean_BD[..., None]).squeeze(-1),
+            *plain,
+            asks_BD,
+            context,
             pd_BFF=frames_BFD @ context.values_NCD.mT,
             constants_B2F=self.psi.constants_2D @ frames_BFD.mT,
         )
 
-    def with_frames(self, text_AD: Tensor, videos: Videos) -> Tensor:
+    def with_frames(self, texts: Texts, videos: Videos) -> Tensor:
         """sim_BA where ψ attends to frames, or there is no ψ."""
-        products_BCA = (videos.vectors_BCD.flatten(0, 1) @ text_AD.T).unflatten(
-            0, videos.vectors_BCD.shape[:2]
-        )
-        frames = videos.mask_BF.shape[1]
-        tv_BFA, *of_psi = products_BCA.split(frames, dim=1)
+        tv_BFA = times(videos.frames_BFD, texts.text_AD)
         pool_BFA = self._pooling(tv_BFA, videos.mask_BF)
         tp_BA = weighted(tv_BFA, pool_BFA)
         pp_BA = weighted(videos.pp_BFF @ pool_BFA, pool_BFA)
-        tt_A = text_AD.square().sum(dim=-1)
         if self.psi is None:
-            return self._cosine(tt_A, Products(tp_BA, pp_BA))
-        tk_BFA, tm_BFA = of_psi
-        logits_BFA = tk_BFA
+            return self._cosine(texts.square_A, Products(tp_BA, pp_BA))
+        normed_BFD = videos.context.normed_NCD
+        logits_BFA = times(normed_BFD, texts.asks_AD)
         if self.settings.query == "gap":
-            logits_BFA = self.settings.eta * (videos.kv_BF[..., None] - tk_BFA)
-        scale_BA = self._query_scale(text_AD, videos.mean_BD).T
+            own_BF1 = normed_BFD @ videos.asks_BD[..., None]
+            logits_BFA = self.settings.eta * (own_BF1 - logits_BFA)
+        scale_BA = self._query_scale(texts, videos).T
         step = self.psi.step(videos.context, logits_BFA * scale_BA[:, None])
-        tu_A, tb_A = self.psi.constants_2D @ text_AD.T
+        tm_BA = weighted(times(normed_BFD, texts.values_AD), step.weights_NCM) + texts.tm_A1.T
         pu_BA, pb_BA = (videos.constants_B2F @ pool_BFA).unbind(1)
         products = Products(
             tp=tp_BA,
             pp=pp_BA,
-            td=step.product(weighted(tm_BFA, step.weights_NCM), tu_A, tb_A),
+            td=step.product(tm_BA, *texts.constants_2A),
             pd=step.product(weighted(videos.pd_BFF @ step.weights_NCM, pool_BFA), pu_BA, pb_BA),
             dd=step.square_NM,
         )
-        return self._cosine(tt_A, products)
+        return self._cosine(texts.square_A, products)
 
-    def with_words(self, text_AD: Tensor, context: Context, videos: Videos) -> Tensor:
+    def with_words(self, texts: Texts, videos: Videos) -> Tensor:
         """sim_AB where ψ attends to words."""
-        tv_BFA = videos.frames_BFD @ text_AD.T
+        tv_BFA = times(videos.frames_BFD, texts.text_AD)
         pool_BFA = self._pooling(tv_BFA, videos.mask_BF)
         pooled_ADB = (pool_BFA.mT @ videos.frames_BFD).permute(1, 2, 0)
-        tk_AL1 = context.keys_NCD @ text_AD[..., None]
-        logits_ALB = tk_AL1.expand(-1, -1, len(videos.mean_BD))
+        normed_ALD, values_ALD = texts.context.normed_NCD, texts.context.values_NCD
+        own_AL1 = normed_ALD @ texts.asks_AD[..., None]
+        logits_ALB = own_AL1.expand(-1, -1, len(videos.mask_BF))
         if self.settings.query == "gap":
-            logits_ALB = self.settings.eta * (context.keys_NCD @ videos.mean_BD.T - tk_AL1)
-        step = self.psi.step(
-            context, logits_ALB * self._query_scale(text_AD, videos.mean_BD)[:, None]
-        )
-        tm_AL1 = context.values_NCD @ text_AD[..., None]
-        tu_A1, tb_A1 = (self.psi.constants_2D @ text_AD.T)[..., None]
+            logits_ALB = self.settings.eta * (times(normed_ALD, videos.asks_BD) - own_AL1)
+        step = self.psi.step(texts.context, logits_ALB * self._query_scale(texts, videos)[:, None])
+        tm_AB = weighted(values_ALD @ texts.text_AD[..., None], step.weights_NCM)
         pu_AB, pb_AB = (self.psi.constants_2D @ pooled_ADB).unbind(1)
-        pm_ALB = context.values_NCD @ pooled_ADB
         products = Products(
             tp=weighted(tv_BFA, pool_BFA).T,
             pp=pooled_ADB.square().sum(dim=1),
-            td=step.product(weighted(tm_AL1, step.weights_NCM), tu_A1, tb_A1),
-            pd=step.product(weighted(pm_ALB, step.weights_NCM), pu_AB, pb_AB),
+            td=step.product(tm_AB, *texts.constants_2A[..., None]),
+            pd=step.product(weighted(values_ALD @ pooled_ADB, step.weights_NCM), pu_AB, pb_AB),
             dd=step.square_NM,
         )
-        return self._cosine(text_AD.square().sum(dim=-1, keepdim=True), products)
+        return self._cosine(texts.square_A[:, None], products)
 
     def _pooling(self, tv_BFA: Tensor, mask_BF: Tensor) -> Tensor:
         """The weights of `pool_frames`."""
@@ -195,14 +226,13 @@ class FastScore:
             return logits_BFA.masked_fill(~mask_BF[..., None], float("-inf")).softmax(dim=1)
         return logits_BFA.softmax(dim=1) * mask_BF[..., None]
 
-    def _query_scale(self, text_AD: Tensor, mean_BD: Tensor) -> Tensor:
+    def _query_scale(self, texts: Texts, videos: Videos) -> Tensor:
         """1/σ of every query in ψ's first LayerNorm, (A, B)."""
-        text_AD = text_AD - text_AD.mean(dim=-1, keepdim=True)
-        variance_AB = text_AD.square().mean(dim=-1)[:, None].expand(-1, len(mean_BD))
+        t_AD, v_BD = texts.centred_AD, videos.centred_BD
+        variance_AB = t_AD.square().mean(dim=-1)[:, None].expand(-1, len(v_BD))
         if self.settings.query == "gap":
-            mean_BD = mean_BD - mean_BD.mean(dim=-1, keepdim=True)
-            cross_AB = text_AD @ mean_BD.T * (2 / text_AD.shape[-1])
-            variance_AB = variance_AB + mean_BD.square().mean(dim=-1) - cross_AB
+            cross_AB = t_AD @ v_BD.T * (2 / t_AD.shape[-1])
+            variance_AB = variance_AB + v_BD.square().mean(dim=-1) - cross_AB
         return (variance_AB + self.psi.eps_in).rsqrt()
 
     def _cosine(self, tt: Tensor, of: Products) -> Tensor:
@@ -212,6 +242,16 @@ class FastScore:
         elif of.dd is not None:
             top, video = top + of.td, video + 2 * of.pd + of.dd
         return top * (text.clamp_min(SMALLEST) * video.clamp_min(SMALLEST)).rsqrt()
+
+
+def centred(rows_ND: Tensor) -> Tensor:
+    """Every row without its mean over D."""
+    return rows_ND - rows_ND.mean(dim=-1, keepdim=True)
+
+
+def times(context_NCD: Tensor, others_MD: Tensor) -> Tensor:
+    """All inner products, (N, C, M), as one matrix product."""
+    return (context_NCD.flatten(0, 1) @ others_MD.T).unflatten(0, context_NCD.shape[:2])
 
 
 def weighted(values: Tensor, weights: Tensor) -> Tensor:

@@ -65,5 +65,15 @@ def commit() -> str | None:
 
 def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run may depend on besides its settings."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {"python": platform.python_version(), "torch": torch.__version__, "device": name}
+
+
+def processor() -> str:
+    """The CPU's name where the system tells it, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
