@@ -2,12 +2,14 @@
 
 import csv
 import json
+import sys
+from threading import Thread
 
 import pytest
 from programs import ROOT, run_program
 
 from scripts.ablation_report import COLUMNS, PUBLISHED, line, published, write_csv, write_markdown
-from scripts.ablation_runs import effective, last_words, plan, slug
+from scripts.ablation_runs import effective, last_words, locked, plan, slug, train
 from scripts.ablation_tables import TABLES, described
 from scripts.ablations import requested
 from scripts.settings import settings
@@ -110,6 +112,39 @@ def test_a_mistake_that_only_training_sees_ends_with_its_message(shapes, tmp_pat
     assert done.stderr.startswith(f"error: --anno_path {tmp_path}/nowhere: does not exist")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs/default/seed-1/finished").exists()
+
+
+def test_an_interrupted_training_is_run_again(tmp_path):
+    launcher = tmp_path / "launcher.py"  # in the place of training: fails the first time
+    launcher.write_text(
+        "import sys, pathlib\n"
+        "folder = pathlib.Path(sys.argv[-1])\n"
+        "again = (folder / 'checkpoint_last.pt').exists()\n"
+        "(folder / 'checkpoint_last.pt').touch()\n"
+        "sys.exit(0 if again else 'killed')\n"
+    )
+    training = plan(settings("training", "msvd"), ["--alpha", "3"], 5, tmp_path)
+    assert training.folder == tmp_path / "runs/alpha-3.0/seed-5"
+    with pytest.raises(UserError, match=r"output.txt ends with:\nkilled\n.* exit code 1"):
+        train(training, [sys.executable, str(launcher)], keep=False)
+    assert not training.finished
+    train(training, [sys.executable, str(launcher)], keep=False)
+    assert training.finished
+    assert not (training.folder / "checkpoint_last.pt").exists()
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path):
+    def enter():
+        with locked(tmp_path):
+            pass
+
+    second = Thread(target=enter)
+    with locked(tmp_path):
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+    second.join(10)
+    assert not second.is_alive()
 
 
 @pytest.mark.parametrize(
