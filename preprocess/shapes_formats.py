@@ -56,66 +56,94 @@ def read_shapes(shapes: Path, rename: Callable[[int], str]) -> Splits:
     }
 
 
-def write_msvd(anns: Path, splits: Splits) -> None:
-    """Lists of ids, and a pickle of token lists."""
+def write_lists(anns: Path, splits: Splits) -> None:
+    """A file of ids for each split, an id a line."""
     for split, videos in splits.items():
         (anns / f"{split}_list.txt").write_text("".join(f"{v.name}\n" for v in videos))
+
+
+def write_msvd(anns: Path, splits: Splits) -> None:
+    """Lists of ids, and a pickle of token lists, also of a video that nobody listed."""
+    write_lists(anns, splits)
     tokens = {v.name: [c.split() for c in v.captions] for videos in splits.values() for v in videos}
+    tokens["unlisted_0_3"] = [["nobody", "listed", "it"]]
     (anns / "raw-captions.pkl").write_bytes(pickle.dumps(tokens))
 
 
 def write_lsmdc(anns: Path, splits: Splits) -> None:
-    """Six tab-separated columns, no header; one caption a clip outside training."""
+    """Six tab-separated columns, no header; an id repeats in training, one caption a clip else.
+
+    The first line of each file, and its sentence, begin with a quote that nothing closes.
+    """
     names = {
         "train": "LSMDC16_annos_training.csv",
         "val": "LSMDC16_annos_val.csv",
         "test": "LSMDC16_challenge_1000_publictect.csv",
     }
+    times = "\t".join(("00:00:00,000", f"00:00:0{SECONDS:.3f}".replace(".", ",")) * 2)
     for split, videos in splits.items():
-        rows = [
-            "\t".join((v.name, "0", str(SECONDS), "0", str(SECONDS), caption))
+        said = [
+            (v.name, caption)
             for v in videos
             for caption in (v.captions if split == "train" else v.captions[:1])
         ]
-        (anns / names[split]).write_text("\n".join(rows) + "\n", encoding="utf-8")
+        quotes = ['"', *[""] * len(said)]
+        rows = [
+            f"{quote}{name}\t{times}\t{quote}{caption}\n"
+            for quote, (name, caption) in zip(quotes, said, strict=False)
+        ]
+        (anns / names[split]).write_text("".join(rows), encoding="utf-8")
 
 
 def write_didemo(anns: Path, splits: Splits) -> None:
-    """Descriptions with times, several a video, and lists of names with extension."""
+    """Descriptions with times, several a video, and lists of names with extension.
+
+    The videos come in other containers than the compressed ones, and some names end in a dot.
+    """
     number = 0
     for split, videos in splits.items():
         entries = []
-        for video in videos:
+        endings = (".", ".mov", ".avi")
+        names = [f"{video.name}{endings[i % 3]}" for i, video in enumerate(videos)]
+        for video, name in zip(videos, names, strict=True):
             for caption in video.captions[:2]:
-                entry = {"annotation_id": number, "description": caption, "times": [[0, 0]]}
-                entries.append({**entry, "video": f"{video.name}.mp4"})
+                entry = {"annotation_id": number, "description": f"{caption} ", "video": name}
+                entries.append({**entry, "times": [[0, 0]], "num_segments": 1})
                 number += 1
         (anns / f"{split}_data.json").write_text(json.dumps(entries))
-        (anns / f"{split}_list.txt").write_text("".join(f"{v.name}.mp4\n" for v in videos))
+        (anns / f"{split}_list.txt").write_text("".join(f"{name}\n" for name in names))
 
 
 def write_activity(anns: Path, splits: Splits) -> None:
-    """Paragraphs in sentences that begin with a space; val_1 is validation and test in one."""
+    """Paragraphs in sentences that begin with a space; val_1 is validation and test in one.
+
+    All listed ids have `v_`, of the annotated ones and of the files every other. One is listed
+    that nobody annotated.
+    """
     parts = {"train": splits["train"] + splits["val"], "val": splits["test"]}
     for split, videos in parts.items():
+        bare = [video.name.removeprefix("v_") for video in videos]
         content = {
-            v.name: {
+            f"v_{name}" if number // 2 % 2 else name: {
                 "duration": SECONDS,
                 "timestamps": [[0, 1.5], [1.5, SECONDS]],
-                "sentences": [f" {caption}" for caption in v.captions[:2]],
+                "sentences": [f" {caption}" for caption in video.captions[:2]],
             }
-            for v in videos
+            for number, (name, video) in enumerate(zip(bare, videos, strict=True))
         }
-        (anns / f"{split}_ids.json").write_text(json.dumps(list(content)))
+        listed = [*(f"v_{name}" for name in bare), f"v_unannotated_{split}"]
+        (anns / f"{split}_ids.json").write_text(json.dumps(listed))
         name = "train.json" if split == "train" else "val_1.json"
         (anns / name).write_text(json.dumps(content))
 
 
 def write_vatex(anns: Path, splits: Splits) -> None:
-    """Lists of ids, and captions by id."""
-    for split, videos in splits.items():
-        (anns / f"{split}_list.txt").write_text("".join(f"{v.name}\n" for v in videos))
-    captions = {v.name: v.captions for videos in splits.values() for v in videos}
+    """Lists of ids, and captions by id, some with spaces at the end, one of nobody's video."""
+    write_lists(anns, splits)
+    captions = {
+        v.name: [f"{v.captions[0]} ", *v.captions[1:]] for videos in splits.values() for v in videos
+    }
+    captions["unlisted_000000_000003"] = ["nobody listed it"]
     (anns / "ref_captions.json").write_text(json.dumps(captions))
 
 
@@ -123,7 +151,7 @@ FORMATS: dict[str, tuple[Callable[[int], str], Callable[[Path, Splits], None]]] 
     "msvd": (lambda n: f"shape{n:04}_0_{int(SECONDS)}", write_msvd),
     "lsmdc": (lambda n: f"{n:04}_SHAPES_00.00.00.000-00.00.03.000", write_lsmdc),
     "didemo": (lambda n: f"1000{n:04}@N01_{n:010}_shapes", write_didemo),
-    "activity": (lambda n: f"v_shapes{n:05}", write_activity),
+    "activity": (lambda n: f"v_shapes{n:05}" if n % 2 else f"shapes{n:05}", write_activity),
     "vatex": (lambda n: f"shapes{n:05}_000000_{int(SECONDS):06}", write_vatex),
 }
 

@@ -1,140 +1,135 @@
 """Runs one of the paper's ablation tables and writes it as Markdown and CSV.
 
-    bash scripts/ablations.sh TABLE --anno_path … --video_path … [more training flags]
+    ANNO_PATH=… VIDEO_PATH=… bash scripts/ablations.sh TABLE [training flags]
 
-Environment: SEEDS ("42 43 44"), OUTPUT (ckpts/ablations/TABLE), LAUNCHER ("python", or
-"torchrun --standalone --nproc_per_node=4"). A run that has finished is not run again, so an
-interrupted table continues. Every number is that of the last epoch.
+The settings are the benchmark's (scripts/settings.py), then come the training flags, then those of
+the row: later ones win. Every number is that of the last epoch. From the environment:
+
+    ANNO_PATH, VIDEO_PATH  folders of annotations and videos, or --anno_path and --video_path
+    DATATYPE   benchmark, msrvtt if not set, or --datatype
+    SEEDS      "42 43 44" if not set
+    OUTPUT     ckpts/ablations/DATATYPE if not set: TABLE.md, TABLE.csv, and the trainings in runs/
+    LAUNCHER   "python", or "torchrun --standalone --nproc_per_node=4"
+    KEEP=1     keep the checkpoints, which are deleted after each training if not set
+
+A training that has finished is not run again, by an interrupted table or by another one that needs
+the same. Tables may run at the same time. The tables with their rows and flags:
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import shlex
-import statistics
-import subprocess
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-MAIN = Path(__file__).parent.parent / "main_retrieval.py"
-NO_LOSSES = "--beta 0 --lambda_epsilon 0 --lambda_dir 0"
+from scripts.ablation_report import line, write_csv, write_markdown
+from scripts.ablation_runs import plan, refuse_other_flags, train
+from scripts.ablation_tables import TABLES, described
+from scripts.settings import canonical, settings
+from tvr.config import parse
+from tvr.utils.errors import UserError
+
+REMEMBERED = ("ANNO_PATH", "VIDEO_PATH", "DATATYPE", "OUTPUT", "LAUNCHER", "KEEP")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of a table: what it is called, its flags, the paper's MSR-VTT t2v R@1 if given."""
+class Request:
+    """What the command line and the environment ask for."""
 
-    name: str
-    flags: str = ""
-    paper: float | None = None
-
-
-TABLES = {
-    "loss": [
-        Row("baseline", "--increment none", 46.6),
-        Row("Δ alone", NO_LOSSES, 47.4),
-        Row("Δ + IB", "--lambda_epsilon 0 --lambda_dir 0", 48.3),
-        Row("Δ + radius", "--beta 0 --lambda_dir 0"),
-        Row("Δ + direction", "--beta 0 --lambda_epsilon 0"),
-        Row("all", "", 49.1),
-    ],
-    "context": [
-        Row("text, words, η −1", "--correct text --context words --eta -1", 46.6),
-        Row("text, words, η +1", "--correct text --context words --eta 1", 48.2),
-        Row("text, frames, η −1", "--correct text --context frames --eta -1", 47.8),
-        Row("text, frames, η +1", "--correct text --context frames --eta 1", 49.1),
-        Row("video, frames, η −1", "--correct video --context frames --eta -1", 47.7),
-        Row("video, frames, η +1", "--correct video --context frames --eta 1", 47.5),
-        Row("video, words, η −1", "--correct video --context words --eta -1", 48.2),
-        Row("video, words, η +1", "--correct video --context words --eta 1", 48.8),
-    ],
-    "query": [Row("gap", "--query gap", 49.1), Row("text", "--query text", 46.1)],
-    "anchor": [Row("text", "--kl_anchor text", 47.9), Row("video", "--kl_anchor video", 49.1)],
-    "prior": [
-        Row("σ₀ 0.1", "--kl_prior 0.1", 47.7),
-        Row("σ₀ 1", "--kl_prior 1", 49.1),
-        Row("σ₀ 10", "--kl_prior 10", 48.1),
-        Row("σ₀ 100", "--kl_prior 100", 48.6),
-        Row("σ₀ 1, Δ of length 1", "--kl_prior 1 --kl_normalize 1", 47.8),
-    ],
-    "alpha": [
-        Row("α 0.5", "--alpha 0.5", 47.6),
-        Row("α 1", "--alpha 1", 48.5),
-        Row("α 2", "--alpha 2", 49.1),
-        Row("α 3", "--alpha 3", 46.2),
-        Row("α 4", "--alpha 4", 47.0),
-        Row("α 5", "--alpha 5", 47.2),
-        Row("orthogonal", "--dir_form orthogonal", 47.7),
-    ],
-    "lambda": [
-        Row("λ 0.1", "--lambda_lower 0.1"),
-        Row("λ 0.5", "--lambda_lower 0.5", 49.1),
-        Row("λ 1", "--lambda_lower 1"),
-        Row("λ 0.5, smooth", "--lambda_lower 0.5 --epsilon_form smooth"),
-    ],
-}
+    table: str
+    flags: list[str]
+    seeds: list[int]
+    output: Path
+    launcher: list[str]
+    keep: bool
+    command: str
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] not in TABLES:
-        print(f"usage: ablations.sh TABLE [training flags]; tables: {', '.join(TABLES)}")
+    """Exit code 0, or 2 after a mistake of the user's, which is printed without a traceback."""
+    if "--help" in arguments or "-h" in arguments:
+        print(f"{__doc__}\n{described()}")
+        return 0
+    try:
+        run(requested(arguments, dict(os.environ)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    table, shared = arguments[0], arguments[1:]
-    seeds = os.environ.get("SEEDS", "42 43 44").split()
-    output = Path(os.environ.get("OUTPUT", f"ckpts/ablations/{table}"))
-    lines = []
-    for number, row in enumerate(TABLES[table]):
-        results = [run(output / f"{number}-seed{seed}", row, seed, shared) for seed in seeds]
-        lines.append(line(row, results))
-        write(output, table, lines, shared, seeds)
-    print((output / f"{table}.md").read_text())
     return 0
 
 
-def run(folder: Path, row: Row, seed: str, shared: list[str]) -> dict:
-    """Train one row with one seed, unless that has been done; returns its metrics.json."""
-    if not (folder / "metrics.json").exists() or not (folder / "finished").exists():
-        launcher = shlex.split(os.environ.get("LAUNCHER", sys.executable))
-        own = [*shlex.split(row.flags), "--seed", seed, "--output_dir", str(folder)]
-        print(f"{row.name}, seed {seed}", flush=True)
-        flags = ["--do_train", "1", "--overwrite", "1", *shared, *own]
-        subprocess.run([*launcher, str(MAIN), *flags], check=True, stdout=subprocess.DEVNULL)
-        (folder / "finished").touch()
-    return json.loads((folder / "metrics.json").read_text())
+def requested(arguments: list[str], environment: dict[str, str]) -> Request:
+    """The request, checked as far as that is possible before anything is trained.
+
+    Raises:
+        UserError: a table, flag, seed or launcher that is not one.
+    """
+    if not arguments or arguments[0] not in TABLES:
+        seen = f"no table {arguments[0]}" if arguments else "no table named"
+        raise UserError(f"{seen}: choose one of {', '.join(TABLES)}. --help has more.")
+    table, given = arguments[0], arguments[1:]
+    asked = parse(given)
+    for flag, name in (("seed", "SEEDS"), ("output_dir", "OUTPUT")):
+        if flag in asked.given:
+            raise UserError(f"--{flag} is decided for every run: set {name} instead.")
+    named = asked.datatype if "datatype" in asked.given else environment.get("DATATYPE")
+    datatype = canonical(named or "msrvtt")
+    base = settings("training", datatype)
+    for name in ("ANNO_PATH", "VIDEO_PATH"):
+        if environment.get(name):
+            base += [f"--{name.lower()}", environment[name]]
+    seeds = environment.get("SEEDS", "42 43 44")
+    launcher = shlex.split(environment.get("LAUNCHER", "").strip() or sys.executable)
+    if shutil.which(launcher[0]) is None:
+        raise UserError(f"LAUNCHER={environment['LAUNCHER']}: there is no program {launcher[0]}.")
+    flags = [*base, *given]
+    remembered = [f"{n}={shlex.quote(environment[n])}" for n in REMEMBERED if environment.get(n)]
+    command = [*remembered, f'SEEDS="{seeds}"', "bash scripts/ablations.sh", table]
+    return Request(
+        table,
+        flags,
+        read_seeds(seeds),
+        Path(environment.get("OUTPUT") or f"ckpts/ablations/{datatype}"),
+        launcher,
+        environment.get("KEEP") == "1",
+        " ".join([*command, shlex.join(given)]).rstrip(),
+    )
 
 
-def line(row: Row, results: list[dict]) -> dict[str, str]:
-    """A table line: mean ± standard deviation over seeds, the paper's number on its own data."""
-    cells = {"row": row.name}
-    for direction in ("t2v", "v2t"):
-        for metric in ("R@1", "R@5", "MnR"):
-            values = [result["results"][0][direction][metric] for result in results]
-            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells[f"{direction} {metric}"] = f"{statistics.mean(values):.1f} ± {spread:.1f}"
-    protocol = results[0]["protocol"]
-    papers = protocol["split"] == "msrvtt 9k test" and protocol["complete_gallery"]
-    if papers:
-        cells["paper t2v R@1"] = "" if row.paper is None else f"{row.paper}"
-    return cells
+def read_seeds(text: str) -> list[int]:
+    """Raises UserError unless they are different whole numbers, at least one."""
+    seeds = text.split()
+    if not seeds or not all(seed.isdecimal() for seed in seeds):
+        raise UserError(f'SEEDS="{text}": give whole numbers, for instance SEEDS="42 43 44".')
+    if len(set(map(int, seeds))) < len(seeds):
+        raise UserError(f'SEEDS="{text}": a seed is there twice, which would count it twice.')
+    return [int(seed) for seed in seeds]
 
 
-def write(
-    output: Path, table: str, lines: list[dict[str, str]], shared: list[str], seeds: list[str]
-) -> None:
-    """TABLE.csv and TABLE.md with the command that made them."""
-    columns = list(lines[0])
-    with (output / f"{table}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(lines)
-    command = f'SEEDS="{" ".join(seeds)}" bash scripts/ablations.sh {table} {shlex.join(shared)}'
-    rows = [columns, ["---"] * len(columns), *([cells[c] for c in columns] for cells in lines)]
-    body = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
-    text = f"Last epoch, mean ± standard deviation over seeds {', '.join(seeds)}.\n\n{body}\n\n"
-    (output / f"{table}.md").write_text(f"{text}    {command}\n", encoding="utf-8")
+def run(request: Request) -> None:
+    """Train what is missing, and write the table again after every row."""
+    rows = {
+        row: [
+            plan(request.flags, row.flags.split(), seed, request.output) for seed in request.seeds
+        ]
+        for row in TABLES[request.table]
+    }
+    for trainings in rows.values():
+        for training in trainings:
+            refuse_other_flags(training)
+    lines = []
+    markdown = request.output / f"{request.table}.md"
+    for row, trainings in rows.items():
+        for seed, training in zip(request.seeds, trainings, strict=True):
+            print(f"{row.name}, seed {seed}", flush=True)
+            train(training, request.launcher, request.keep)
+        lines.append(line(request.table, row, [training.results() for training in trainings]))
+        write_csv(markdown.with_suffix(".csv"), lines)
+        write_markdown(markdown, lines, request.seeds, request.command)
+    print(f"\n{markdown.read_text(encoding='utf-8')}\n{markdown}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,5 @@
 # GARE on ActivityNet Captions, paragraph to video: the video is corrected, ψ attends to words.
 #   ANNO_PATH=… VIDEO_PATH=… bash scripts/activitynet.sh [more flags]   (scripts/common.sh lists the rest)
 set -euo pipefail
-DATATYPE=activity
-settings=(--max_words 64 --max_frames 64 --epochs 10 --correct video --context words)
 source "$(dirname "$0")/common.sh"
+train activity "$@"

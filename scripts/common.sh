@@ -1,49 +1,78 @@
-# Sourced by one script per benchmark, which sets DATATYPE and the array `settings`.
+# Sourced by the scripts that train and evaluate; they read from the environment:
 #   VIDEO_PATH  folder of videos that preprocess/compress_video.py wrote
 #   ANNO_PATH   folder of annotation files (data/README.md)
-#   OUTPUT      folder for checkpoints, ckpts/DATATYPE if not set
-#   GPUS        processes, 4 if not set; the batch of 128 is over all of them
-#   SMOKE=1     the same code on a made-up set in the benchmark's formats, on a CPU, in a minute
+#   OUTPUT      folder for checkpoints and results, ckpts/DATATYPE if not set
+#   GPUS        processes, 4 for training if not set; the batch of 128 is over all of them
+#   SMOKE=1     train on a made-up set in the benchmark's formats, on a CPU, in a minute;
+#               everything goes to ckpts/smoke, or to OUTPUT/smoke if OUTPUT is set
+# scripts/settings.py has the settings; flags on the command line win over them.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[ -x "$here/.venv/bin/torchrun" ] && PATH="$here/.venv/bin:$PATH"
-OUTPUT=${OUTPUT:-ckpts/$DATATYPE}
+[ -x "$here/.venv/bin/python" ] && PATH="$here/.venv/bin:$PATH"
+export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 
-# Settings of the paper that all benchmarks share
-settings=(
-  --do_train 1 --datatype "$DATATYPE" --base_encoder ViT-B/32 --workers 8 --n_display 50
-  --lr 1e-4 --coef_lr 1e-3 --batch_size 128 --batch_size_val 128 --video_framerate 1
-  --temp 3 --alpha 2 --beta 0.07 --lambda_dir 0.01 --lambda_epsilon 0.01 --lambda_lower 0.5
-  --seed 42 "${settings[@]}"
-)
+# Sets `settings` to the benchmark's flags: read_settings training|release|zero-shot DATATYPE
+read_settings() {
+  local line
+  line=$(python -m scripts.settings "$1" "$2") || exit 2
+  read -ra settings <<< "$line"
+}
 
-if [ "${SMOKE:-0}" = 1 ]; then
-  data=$OUTPUT/smoke
-  python "$here/preprocess/make_shapes.py" --output "$data/shapes" --train 24 --test 12
-  python "$here/preprocess/compress_video.py" \
-    --input_root "$data/shapes/videos" --output_root "$data/3fps_videos"
-  if [ "$DATATYPE" = msrvtt ]; then
-    ANNO_PATH=$data/shapes/anns VIDEO_PATH=$data/3fps_videos
-  else
-    python "$here/preprocess/shapes_formats.py" --datatype "$DATATYPE" \
-      --shapes "$data/shapes" --videos "$data/3fps_videos" --output "$data/$DATATYPE"
-    ANNO_PATH=$data/$DATATYPE/anns VIDEO_PATH=$data/$DATATYPE/videos
-  fi
-  # A later flag wins over an earlier one: the benchmark's own settings stay, the size shrinks
-  settings+=(
-    --base_encoder tiny --num_hidden_layers 2 --device cpu --workers 1 --epochs 1
-    --batch_size 8 --batch_size_val 8 --max_frames 3 --allow_partial_gallery 1 --overwrite 1
-  )
-  GPUS=1
-fi
-
-if [ -z "${VIDEO_PATH:-}" ] || [ -z "${ANNO_PATH:-}" ]; then
+# Stops with the usage in $1 unless both paths are set
+require_paths() {
+  [ -n "${VIDEO_PATH:-}" ] && [ -n "${ANNO_PATH:-}" ] && return
   for name in VIDEO_PATH ANNO_PATH; do
     [ -n "${!name:-}" ] || echo "$name is not set: data/README.md says what belongs there." >&2
   done
-  echo "  ANNO_PATH=/data/$DATATYPE/anns VIDEO_PATH=/data/$DATATYPE/3fps_videos bash $0" >&2
+  echo "  $1" >&2
   exit 2
-fi
+}
 
-torchrun --standalone --nproc_per_node="${GPUS:-4}" "$here/main_retrieval.py" \
-  --anno_path "$ANNO_PATH" --video_path "$VIDEO_PATH" --output_dir "$OUTPUT" \
-  "${settings[@]}" "$@"
+# main_retrieval.py in $1 processes. One needs no launcher, whose report would follow every message
+launch() {
+  local processes=$1
+  shift
+  if ! [[ $processes =~ ^[1-9][0-9]*$ ]]; then
+    echo "GPUS=$processes: give a whole number above 0." >&2
+    exit 2
+  elif [ "$processes" = 1 ]; then
+    python "$here/main_retrieval.py" "$@"
+  else
+    python -m torch.distributed.run --standalone --nproc_per_node="$processes" \
+      "$here/main_retrieval.py" "$@"
+  fi
+}
+
+# Renders the made-up set in the formats of $1 under $2, and points the paths to it
+make_smoke_data() {
+  python "$here/preprocess/make_shapes.py" --output "$2/shapes" --train 24 --test 12
+  python "$here/preprocess/compress_video.py" \
+    --input_root "$2/shapes/videos" --output_root "$2/3fps_videos"
+  ANNO_PATH=$2/shapes/anns VIDEO_PATH=$2/3fps_videos
+  if [ "$1" != msrvtt ]; then
+    python "$here/preprocess/shapes_formats.py" --datatype "$1" \
+      --shapes "$2/shapes" --videos "$2/3fps_videos" --output "$2/$1"
+    ANNO_PATH=$2/$1/anns VIDEO_PATH=$2/$1/videos
+  fi
+}
+
+# Trains on a benchmark with its settings: train DATATYPE [more flags]
+train() {
+  local datatype=$1 output=${OUTPUT:-ckpts/$1} processes=${GPUS:-4}
+  shift
+  read_settings training "$datatype"
+  if [ "${SMOKE:-0}" = 1 ]; then
+    local root=${OUTPUT:+$OUTPUT/smoke}
+    root=${root:-ckpts/smoke}
+    output=$root/$datatype processes=1
+    make_smoke_data "$datatype" "$root/data"
+    # Not --overwrite 1: an --output_dir on the command line may name a real run
+    rm -f "$output"/checkpoint_{last,best}.pt
+    settings+=(
+      --base_encoder tiny --num_hidden_layers 2 --device cpu --workers 1 --epochs 1
+      --batch_size 8 --batch_size_val 8 --allow_partial_gallery 1
+    )
+  fi
+  require_paths "ANNO_PATH=/data/$datatype/anns VIDEO_PATH=/data/$datatype/3fps_videos bash $0"
+  launch "$processes" --do_train 1 --anno_path "$ANNO_PATH" --video_path "$VIDEO_PATH" \
+    --output_dir "$output" "${settings[@]}" "$@"
+}

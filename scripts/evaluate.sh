@@ -1,23 +1,31 @@
 #!/usr/bin/env bash
-# Evaluates a checkpoint, ours or the authors', on the benchmark DATATYPE (msrvtt if not set).
-#   ANNO_PATH=… VIDEO_PATH=… bash scripts/evaluate.sh CHECKPOINT [more flags]
-# For a checkpoint of the authors' release add: --padding release --temp 3
+# Evaluates a checkpoint, or without one CLIP alone (zero-shot), on DATATYPE (msrvtt if not set).
+#   ANNO_PATH=… VIDEO_PATH=… DATATYPE=didemo GPUS=2 bash scripts/evaluate.sh [CHECKPOINT] [more flags]
+# Ours carries its settings. RELEASE=1: one of the authors', which gets the benchmark's settings.
+# Results go to OUTPUT, ckpts/DATATYPE_evaluation if not set.
 set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-[ -x "$here/.venv/bin/torchrun" ] && PATH="$here/.venv/bin:$PATH"
-
-if [ -z "${VIDEO_PATH:-}" ] || [ -z "${ANNO_PATH:-}" ] || [ $# -lt 1 ]; then
-  for name in VIDEO_PATH ANNO_PATH; do
-    [ -n "${!name:-}" ] || echo "$name is not set: data/README.md says what belongs there." >&2
-  done
-  echo "usage: ANNO_PATH=… VIDEO_PATH=… bash scripts/evaluate.sh CHECKPOINT [more flags]" >&2
-  exit 2
-fi
-CHECKPOINT=$1
-shift
+source "$(dirname "$0")/common.sh"
+require_paths "ANNO_PATH=… VIDEO_PATH=… bash $0 [CHECKPOINT] [more flags]"
 DATATYPE=${DATATYPE:-msrvtt}
 
-torchrun --standalone --nproc_per_node="${GPUS:-1}" "$here/main_retrieval.py" \
-  --do_eval 1 --init_model "$CHECKPOINT" --workers 8 --batch_size_val 128 \
-  --anno_path "$ANNO_PATH" --video_path "$VIDEO_PATH" --datatype "$DATATYPE" \
-  --output_dir "${OUTPUT:-ckpts/${DATATYPE}_evaluation}" "$@"
+checkpoint=()
+if [ $# -gt 0 ] && [[ $1 != --* ]]; then
+  checkpoint=(--init_model "$1")
+  shift
+fi
+
+if [ "${RELEASE:-0}" = 1 ]; then
+  if [ ${#checkpoint[@]} = 0 ]; then
+    echo "RELEASE=1 without a checkpoint: name the authors' file first." >&2
+    exit 2
+  fi
+  read_settings release "$DATATYPE"
+elif [ ${#checkpoint[@]} = 0 ]; then
+  read_settings zero-shot "$DATATYPE"
+else
+  settings=(--datatype "$DATATYPE")
+fi
+
+launch "${GPUS:-1}" --do_eval 1 --anno_path "$ANNO_PATH" --video_path "$VIDEO_PATH" \
+  --output_dir "${OUTPUT:-ckpts/${DATATYPE}_evaluation}" \
+  "${settings[@]}" ${checkpoint[@]+"${checkpoint[@]}"} "$@"

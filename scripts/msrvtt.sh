@@ -2,6 +2,5 @@
 # GARE on MSR-VTT: 9k training videos, 1k-A test.
 #   ANNO_PATH=… VIDEO_PATH=… bash scripts/msrvtt.sh [more flags]   (scripts/common.sh lists the rest)
 set -euo pipefail
-DATATYPE=msrvtt
-settings=(--max_words 32 --max_frames 12 --epochs 5 --correct text --context frames)
 source "$(dirname "$0")/common.sh"
+train msrvtt "$@"

@@ -11,13 +11,37 @@ SCORES = np.random.RandomState(0).uniform(-1, 1, (7, 4))
 BANK = np.random.RandomState(1).uniform(-1, 1, (9, 4))
 
 
-def test_dual_softmax_is_the_score_times_a_softmax_over_the_queries():
-    got = dual_softmax(SCORES, 0.1)
+def test_dual_softmax_ranks_positive_scores_as_the_product_with_a_softmax_over_the_queries():
+    scores = np.abs(SCORES)
+    got = dual_softmax(scores, 0.1)
     for c in range(4):
-        total = sum(math.exp(s / 0.1) for s in SCORES[:, c])
+        total = sum(math.exp(s / 0.1) for s in scores[:, c])
         for q in range(7):
-            expected = SCORES[q, c] * math.exp(SCORES[q, c] / 0.1) / total
-            assert got[q, c] == pytest.approx(expected, rel=1e-9)
+            expected = scores[q, c] * math.exp(scores[q, c] / 0.1) / total
+            assert math.exp(got[q, c]) == pytest.approx(expected, rel=1e-9)
+
+
+def test_dual_softmax_ranks_a_negative_score_higher_the_larger_its_share():
+    # the same score in both columns; the first candidate is otherwise nobody's
+    scores = np.array([[-0.2, -0.2], [-0.9, -0.1]])
+    got = dual_softmax(scores, 0.1)
+    assert got[0, 0] > got[0, 1]
+
+
+@pytest.mark.parametrize("temperature", [1e-4, 0.01, 1.0])
+def test_dual_softmax_never_ranks_a_higher_score_lower(temperature):
+    ranked_by = []
+    for score in (-0.9, -0.8, -0.1, 0.0, 0.1, 0.9):
+        scores = SCORES.copy()
+        scores[2, 1] = score
+        ranked_by.append(dual_softmax(scores, temperature)[2, 1])
+    assert ranked_by == sorted(set(ranked_by))
+
+
+def test_dual_softmax_has_no_ties_where_products_are_too_small_for_a_float():
+    scores = np.array([[0.3, 0.2, -0.1, -0.2], [0.5, 0.5, 0.5, 0.5]])
+    assert (scores * np.exp((scores - scores.max(axis=0)) / 1e-4))[0].tolist() == [0, 0, 0, 0]
+    assert list(np.argsort(-dual_softmax(scores, 1e-4)[0])) == [0, 1, 2, 3]
 
 
 def test_dual_softmax_takes_a_candidate_away_from_the_weaker_query():
@@ -28,13 +52,22 @@ def test_dual_softmax_takes_a_candidate_away_from_the_weaker_query():
 
 
 def test_sinkhorn_shares_the_mass_equally():
-    plan = np.exp(sinkhorn(SCORES, 0.2))
-    np.testing.assert_allclose(plan.sum(axis=1), 1 / 7, rtol=1e-9)
+    plan = np.exp(sinkhorn(SCORES, 0.2).astype(np.float64))
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / 7, rtol=1e-5)
     np.testing.assert_allclose(plan.sum(axis=0), 1 / 4, rtol=1e-4)
     # scaling rows and columns leaves the cross ratios of exp(s / T)
     ratio = plan[0, 0] * plan[3, 2] / (plan[0, 2] * plan[3, 0])
     cross = SCORES[0, 0] + SCORES[3, 2] - SCORES[0, 2] - SCORES[3, 0]
-    assert math.log(ratio) == pytest.approx(cross / 0.2, abs=1e-6)
+    assert math.log(ratio) == pytest.approx(cross / 0.2, abs=1e-5)
+
+
+def test_sinkhorn_at_a_small_temperature_is_the_same_in_double_precision():
+    plan = SCORES / 1e-3
+    for _ in range(50):
+        plan = plan - np.logaddexp.reduce(plan, axis=0, keepdims=True) - math.log(4)
+        plan = plan - np.logaddexp.reduce(plan, axis=1, keepdims=True) - math.log(7)
+    np.testing.assert_allclose(sinkhorn(SCORES, 1e-3), plan, atol=0.02)
+    np.testing.assert_array_equal(np.argsort(sinkhorn(SCORES, 1e-3)), np.argsort(plan))
 
 
 def test_qb_norm_normalises_only_queries_that_choose_a_hub():
@@ -57,7 +90,7 @@ def test_qb_norm_leaves_a_query_alone_whose_best_candidate_is_no_hub():
     assert got[1].argmax() == 1  # the hub lost to the second best
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 1.0])
+@pytest.mark.parametrize("temperature", [1e-4, 1.0])
 def test_small_temperatures_do_not_overflow(temperature):
     results = [
         dual_softmax(SCORES, temperature),
