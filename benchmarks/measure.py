@@ -16,8 +16,6 @@ import torch
 
 from tvr.utils.logging import commit, environment
 
-MIB = 2**20
-
 
 def synchronise(device: torch.device) -> None:
     """Wait for the GPU, where there is one."""
@@ -51,7 +49,7 @@ def peak_mib(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> floa
     In a fresh process, since memory that an earlier run has freed would not be seen again. None
     where the system has no /proc.
     """
-    if not Path("/proc/self/clear_refs").exists():
+    if resident_mib() is None:
         return None
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (prepare, arguments))
@@ -59,16 +57,19 @@ def peak_mib(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> floa
 
 def _peak(prepare: Callable[..., Callable[[], Any]], arguments: tuple) -> float:
     work = prepare(*arguments)
-    before = _status("VmRSS")
+    before = resident_mib()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     work()
-    return (_status("VmHWM") - before) / 1024
+    return resident_mib("VmHWM") - before
 
 
-def _status(field: str) -> int:
-    """One of Linux's memory figures of this process, in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+def resident_mib(field: str = "VmRSS") -> float | None:
+    """Memory of this process that is not on a disk, or its peak "VmHWM"; None without /proc."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    lines = (line.split() for line in status.read_text().splitlines())
+    return next(int(words[1]) / 1024 for words in lines if words[0] == field + ":")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
