@@ -111,6 +111,27 @@ def test_known_broken_do_not_excuse_a_short_list(tmp_path):
         load_split("didemo", "standard", "test", tmp_path, videos, allow_partial_gallery=True)
 
 
+def test_one_file_is_not_two_videos(tmp_path):
+    formats.write_activity(tmp_path)
+    said = {"duration": 3, "sentences": ["A man runs."]}
+    formats.write_json(tmp_path / "train_ids.json", ["x", "v_v_x"])
+    formats.write_json(tmp_path / "train.json", {"x": said, "v_v_x": said})
+    videos = touch(tmp_path / "videos", "v_x.mp4")
+    with pytest.raises(UserError, match=r"v_x\.mp4: it would be the video of x and of v_v_x\."):
+        load_split("activity", "standard", "train", tmp_path, videos)
+    touch(videos, "v_v_x.mp4")
+    split = load_split("activity", "standard", "train", tmp_path, videos)
+    assert [clip.path.name for clip in split.clips] == ["v_x.mp4", "v_v_x.mp4"]
+
+
+def test_videos_with_several_files_are_counted(annotations, videos):
+    touch(videos, "raw/video0.avi", "raw/video2.avi", "raw/other.avi")
+    split = load_split("msrvtt", "9k", "train", annotations, videos)
+    assert [clip.path for clip in split.clips] == [videos / f"video{i}.mp4" for i in range(3)]
+    example = f"{videos / 'video0.mp4'}, not {videos / 'raw/video0.avi'}"
+    assert split.summary().endswith(f"; used as is: 2 videos with several files ({example})")
+
+
 def test_segments_and_counts_reach_the_split(tmp_path):
     formats.write_activity(tmp_path)
     videos = touch(tmp_path / "videos", "QOlSCBRmfWY.mkv", "nobody_annotated_it.mp4")

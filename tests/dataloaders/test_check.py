@@ -137,6 +137,23 @@ def test_missing_empty_and_unannotated_videos(msrvtt, capsys):
     assert len(found) == 3 + 12
 
 
+def test_several_files_of_a_video(msrvtt, capsys):
+    raw = msrvtt / "videos/raw"
+    raw.mkdir()
+    for name in ("video1.mkv", "v_video1.mp4"):
+        (raw / name).touch()
+    assert main(arguments(msrvtt, "--allow_partial_gallery")) == 0
+    out = capsys.readouterr().out
+    used = msrvtt / "videos/video1.mp4"
+    example = f"{used} is used, not {raw / 'video1.mkv'}"
+    assert f"  several files: 1 (video1)\n    {example}\n" in out
+    assert "nobody annotated: 0\n" in out
+    assert rows(msrvtt) == [
+        ["train", "video1", str(raw / name), f"not used: {used} is"]
+        for name in ("video1.mkv", "v_video1.mp4")
+    ]
+
+
 def test_wrong_gallery_size(msrvtt, capsys):
     assert main(arguments(msrvtt)) == 1
     out = capsys.readouterr().out

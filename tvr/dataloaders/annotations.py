@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.videos import match_key
+from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
 
 
@@ -134,16 +134,17 @@ def json_ids(path: Path) -> dict[str, str]:
 
 def _unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
     places: dict[str, str] = {}
-    keys: dict[str, str] = {}
+    names: dict[str, str] = {}
     for where, video_id in rows:
         if not video_id:
             raise UserError(f"{where}: the video id is empty. Fill it in or remove the row.")
-        first = keys.setdefault(match_key(video_id), video_id)
-        if first in places:
+        first = look_up(video_id, names)
+        if first is not None:
             raise UserError(
                 f"{where}: {video_id} is listed a second time (first: {places[first]}). "
                 "Remove one of the two rows."
             )
+        names[stem(video_id)] = video_id
         places[video_id] = where
     if not places:
         raise UserError(f"{path}: it lists no videos. Use the published file.")
@@ -155,9 +156,9 @@ def refuse_shared(listed: dict[str, str], others: dict[str, str], kind: str) -> 
 
     Both map ids to places.
     """
-    keys = {match_key(video_id): video_id for video_id in others}
+    names = {stem(video_id): video_id for video_id in others}
     for video_id, where in listed.items():
-        other = keys.get(match_key(video_id))
+        other = look_up(video_id, names)
         if other is not None:
             raise UserError(
                 f"{where}: {video_id} is also a {kind} video ({others[other]}). Using it for both "

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tvr.dataloaders import activity, didemo, lsmdc, msrvtt, msvd, vatex
 from tvr.dataloaders.records import AnnotatedSplit, Clip, Split
-from tvr.dataloaders.videos import find_videos
+from tvr.dataloaders.videos import VideoIndex, find_videos
 from tvr.utils.errors import UserError
 
 
@@ -86,6 +86,7 @@ def load_split(
     partial = allow_partial_gallery and split != "train"
     index = find_videos(video_path)
     paths = {video_id: index.get(video_id) for video_id in annotated.video_ids}
+    _refuse_shared_files(paths)
     without = [video_id for video_id, path in paths.items() if path is None]
     excused = [video_id for video_id in without if video_id in annotated.known_broken]
     missing = [video_id for video_id in without if video_id not in annotated.known_broken]
@@ -97,6 +98,7 @@ def load_split(
     if missing:
         left_out["videos without a file"] = len(missing)
     found = _split(f"{datatype} {protocol} {split}", annotated, paths, left_out, len(excused))
+    found.notes = _several_files(found.clips, index)
     if split != "train" and not partial and not found.is_complete():
         raise UserError(
             f"{found.summary()}. The gallery has {len(found.clips):,} videos, documented are "
@@ -123,6 +125,25 @@ def _split(
     captions = [caption for caption in annotated.captions if paths[caption.video_id]]
     documented = annotated.documented_videos, annotated.documented_captions
     return Split(name, clips, captions, documented[0], left_out, documented[1], excused_videos)
+
+
+def _refuse_shared_files(paths: dict[str, Path | None]) -> None:
+    owners: dict[Path, str] = {}
+    for video_id, path in paths.items():
+        if path is not None and owners.setdefault(path, video_id) != video_id:
+            raise UserError(
+                f"{path}: it would be the video of {owners[path]} and of {video_id}. Name the "
+                "files as the list names the videos, with v_ or without."
+            )
+
+
+def _several_files(clips: list[Clip], index: VideoIndex) -> dict[str, int]:
+    several = [(clip.path, index.others(clip.video_id)) for clip in clips]
+    several = [(path, others) for path, others in several if others]
+    if not several:
+        return {}
+    used, (other, *_) = several[0]
+    return {f"videos with several files ({used}, not {other})": len(several)}
 
 
 def _missing_error(missing: list[str], total: int, split: str, video_path: Path) -> UserError:

@@ -142,6 +142,11 @@ def print_split(report: SplitReport) -> None:
     for reason, rows in annotated.left_out_counts().items():
         print(f"  left out: {rows:,} {reason}")
     print(f"  videos: {len(report.clips):,} found, {_named(report.missing)} missing")
+    if report.others:
+        first, (other, *_) = next(iter(report.others.items()))
+        used = next(clip.path for clip in report.clips if clip.video_id == first)
+        print(f"  several files: {_named(list(report.others))}")
+        print(f"    {_printable(f'{used} is used, not {other}')}")
     print(f"  unreadable: {_named(list(report.unreadable))}")
     for reason in list(report.unreadable.values())[:NAMED_IDS]:
         print(f"    {_printable(reason)}")

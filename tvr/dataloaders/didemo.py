@@ -7,7 +7,7 @@ from pathlib import Path
 from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_shared
 from tvr.dataloaders.captions import NOT_LISTED, clean, known_broken, paragraph_captions
 from tvr.dataloaders.records import AnnotatedSplit, LeftOut
-from tvr.dataloaders.videos import match_key
+from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("standard",)
@@ -45,7 +45,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     if split != "test" and (anno_path / LISTS["test"]).is_file():
         refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
     entries = json_list(path)
-    names = {match_key(video_id): video_id for video_id in listed}
+    names = {stem(video_id): video_id for video_id in listed}
     sentences: dict[str, list[str]] = {}
     others: dict[str, LeftOut] = {}
     for number, row in enumerate(entries, start=1):
@@ -53,9 +53,9 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         video = row.get("video")
         if not isinstance(video, str):
             raise UserError(f"{where}: video is {video!r:.80}, a name is needed. Correct it.")
-        video_id = names.get(match_key(video))
+        video_id = look_up(video, names)
         if video_id is None:
-            others.setdefault(match_key(video), LeftOut(video, where))
+            others.setdefault(stem(video), LeftOut(video, where))
         else:
             text = clean(row.get("description"), f"{where} (description)")
             sentences.setdefault(video_id, []).append(text)

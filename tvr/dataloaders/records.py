@@ -43,7 +43,7 @@ class Split:
     `documented_videos` and `documented_captions` are the sizes the benchmark documents for this
     split (None where no such number exists); `left_out` maps a reason to how many rows it removed.
     `excused_videos` of the documented ones may be missing: known to be broken, named in
-    `left_out`.
+    `left_out`. `notes` counts what is used but a user may want to look at.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Split:
     left_out: dict[str, int] = field(default_factory=dict)
     documented_captions: int | None = None
     excused_videos: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {clip.video_id for clip in self.clips}
@@ -70,9 +71,10 @@ class Split:
         return self.documented_videos is None or found == self.documented_videos
 
     def oddities(self) -> dict[str, int]:
-        """Captions that are used as they are but that a user may want to look at."""
+        """`notes`, and captions that are used as they are but may be worth a look."""
         texts = [caption.text for caption in self.captions]
         found = {
+            **self.notes,
             "captions without a letter or digit": sum(not any(map(str.isalnum, t)) for t in texts),
             f"captions of over {LONG_CAPTION:,} characters": sum(
                 len(t) > LONG_CAPTION for t in texts
