@@ -10,7 +10,11 @@ from typing import TypeVar
 
 from tvr.utils.errors import UserError
 
-EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".3gp", ".wmv", ".m4v")
+# compress_plan.py has the same list
+EXTENSIONS = (
+    *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".3gp", ".3g2", ".wmv", ".asf"),
+    *(".m4v", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),
+)
 PREFIX = "v_"
 
 Value = TypeVar("Value")
