@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_shared
+from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_overlaps
 from tvr.dataloaders.captions import NOT_LISTED, clean, known_broken, paragraph_captions
 from tvr.dataloaders.records import AnnotatedSplit, LeftOut
 from tvr.dataloaders.videos import look_up, stem
@@ -37,13 +37,13 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
 
     Only videos that are both listed and described are used; the others and empty descriptions are
     left out. Raises UserError for a missing or malformed file, an id listed twice or also in the
-    test list, and a video with empty descriptions only.
+    list of a later split, and a video with empty descriptions only.
     """
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, listed_ids)
     entries = json_list(path)
     names = {stem(video_id): video_id for video_id in listed}
     sentences: dict[str, list[str]] = {}

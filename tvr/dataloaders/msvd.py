@@ -7,7 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.annotations import existing_files, listed_ids, refuse_shared
+from tvr.dataloaders.annotations import existing_files, listed_ids, read_content, refuse_overlaps
 from tvr.dataloaders.captions import clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
@@ -31,14 +31,14 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
 
     A caption is a list of tokens, joined by spaces (or already a string). Empty captions are left
     out. Raises UserError for a missing or malformed file, an id listed twice or also
-    in the test list, a listed video without captions, and a pickle that holds anything but
-    dictionaries, lists and strings.
+    in the list of a later split, a listed video without captions, and a pickle that holds
+    anything but dictionaries, lists and strings.
     """
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, listed_ids)
     content = load_plain_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a dictionary from ids to captions is needed. Get it again.")
@@ -83,11 +83,9 @@ def load_plain_pickle(path: Path) -> Any:
 
     Raises UserError for any other pickle, and for a damaged one.
     """
+    content = read_content(path)
     try:
-        content = io.BytesIO(path.read_bytes())
-        return _PlainUnpickler(content, encoding="utf-8").load()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Get it again.") from error
+        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as error:
         # damaged bytes can raise nearly anything
         reason = str(error) or "cut off"
