@@ -54,6 +54,12 @@ def _texts(said: object, where: str) -> list[str]:
     if not isinstance(said, list | tuple):
         kind = type(said).__name__
         raise UserError(f"{where}: a list of captions is needed, not {kind}. Get it again.")
+    words = [entry.split() for entry in said if isinstance(entry, str)]
+    if len(words) == len(said) and max(map(len, words), default=0) == 1:
+        raise UserError(
+            f"{where}: {list(said)!r:.80} is one word an entry, so it seems to be one caption's "
+            "tokens. A list of captions is needed, each a list of tokens or a sentence."
+        )
     texts = []
     for number, tokens in enumerate(said, start=1):
         place = f"{where}, caption {number}"
@@ -67,14 +73,20 @@ def _texts(said: object, where: str) -> list[str]:
 class _PlainUnpickler(pickle._Unpickler):
     """Builds what needs no name looked up: dictionaries, lists, tuples, sets, strings, numbers.
 
-    Everything that a pickle can run, it first has to name; the one name that is known here
-    becomes a plain dictionary. This is the unpickler in Python, a second slower: ten bytes make
-    the one in C reserve and fill 32 GB.
+    Everything that a pickle can run, it first has to name. The names that are known here make
+    plain dictionaries, and the factory of a defaultdict, which is only named, stands for nothing.
+    This is the unpickler in Python, a second slower: ten bytes make the one in C reserve and fill
+    32 GB.
     """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return dict
+        if (module, name) == ("collections", "defaultdict"):
+            # A new function each time: a pickle can set attributes on what it named
+            return lambda *_factory: {}
+        if (module, name) in (("builtins", "list"), ("__builtin__", "list")):
+            return None
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
