@@ -46,12 +46,12 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         segments[video_id] = (0.0, float(math.ceil(_duration(content, where))))
     captions, left_out = paragraph_captions(listed, sentences, path)
     return AnnotatedSplit(
-        [caption.video_id for caption in captions],
+        {caption.video_id: listed[caption.video_id] for caption in captions},
         captions,
         VIDEOS[split],
         VIDEOS[split],
-        {**left_out, NOT_LISTED: others},
-        segments,
+        left_out={**left_out, NOT_LISTED: others},
+        segments=segments,
         rows={list_file.name: len(listed), path.name: len(annotations)},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +126,20 @@ def known_broken(video_ids: Iterable[str], names: frozenset[str]) -> frozenset[s
     """Those of `video_ids` that are among `names`, with or without extension."""
     stems = {stem(name) for name in names}
     return frozenset(video_id for video_id in video_ids if stem(video_id) in stems)
+
+
+def removed_broken(
+    listed: Collection[str], names: Collection[str], documented: int
+) -> tuple[dict[str, list[LeftOut]], int]:
+    """What makes a list shorter than documented with good reason: videos of `names`.
+
+    Returns those that it lacks, under the reason that names them, and by how many videos it is
+    short; nothing and 0 if it is not short, or by more than they explain.
+    """
+    stems = set(map(stem, listed))
+    absent = sorted(name for name in names if stem(name) not in stems)
+    short = documented - len(listed)
+    if not 0 < short <= len(absent):
+        return {}, 0
+    reason = f"known broken videos that are not in the list ({', '.join(absent)})"
+    return {reason: [LeftOut(name) for name in absent]}, short

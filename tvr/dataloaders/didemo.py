@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_overlaps
-from tvr.dataloaders.captions import NOT_LISTED, clean, known_broken, paragraph_captions
+from tvr.dataloaders.captions import (
+    NOT_LISTED,
+    clean,
+    known_broken,
+    paragraph_captions,
+    removed_broken,
+)
 from tvr.dataloaders.records import AnnotatedSplit, LeftOut
 from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
@@ -61,12 +67,15 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
             sentences.setdefault(video_id, []).append(text)
     captions, left_out = paragraph_captions(listed, sentences, path)
     used = [caption.video_id for caption in captions]
+    removed, excused = removed_broken(listed, UNREADABLE if split == "test" else (), VIDEOS[split])
     return AnnotatedSplit(
-        used,
+        {video_id: listed[video_id] for video_id in used},
         captions,
         VIDEOS[split],
         VIDEOS[split],
-        {**left_out, NOT_LISTED: list(others.values())},
+        excused,
+        excused,
+        {**left_out, **removed, NOT_LISTED: list(others.values())},
         segments=dict.fromkeys(used, SEGMENT),
         known_broken=known_broken(used, UNREADABLE),
         rows={list_file.name: len(listed), path.name: len(entries)},

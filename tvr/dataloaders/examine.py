@@ -39,6 +39,7 @@ class Data:
     max_frames: int
     video_decoder: str
     allow_partial_gallery: bool
+    allow_partial_training: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
             data.anno_path,
             data.video_path,
             data.allow_partial_gallery,
+            data.allow_partial_training,
         )
     except UserError as error:
         report.refusal = str(error)
@@ -202,7 +204,7 @@ def differences(report: SplitReport, anno_path: Path) -> list[tuple[str, str, st
         rows += [(name, video_id, place, f"left out: {reason}") for video_id, place in removed]
     for video_id in report.missing:
         known = ", known to be broken" if video_id in annotated.known_broken else ""
-        rows.append((name, video_id, "", f"no video file{known}"))
+        rows.append((name, video_id, annotated.places[video_id], f"no video file{known}"))
     paths = {clip.video_id: str(clip.path) for clip in report.clips}
     rows += [(name, video_id, paths[video_id], why) for video_id, why in report.unreadable.items()]
     for video_id, others in report.others.items():

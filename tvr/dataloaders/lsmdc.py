@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tvr.dataloaders.annotations import existing_files, refuse_overlaps, text_lines
-from tvr.dataloaders.captions import EMPTY, known_broken
+from tvr.dataloaders.captions import EMPTY, known_broken, removed_broken
 from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
 from tvr.utils.errors import UserError
 
@@ -79,12 +79,15 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         for k, text in enumerate(said)
     ]
     repeated = len(captions) - len(texts)
+    removed, excused = removed_broken(texts, BROKEN if split == "test" else (), ROWS[split])
     return AnnotatedSplit(
-        list(texts),
+        places,
         captions,
         ROWS[split] - repeated,
         ROWS[split],
-        {EMPTY: empty},
+        excused,
+        excused,
+        {EMPTY: empty, **removed},
         known_broken=known_broken(texts, BROKEN),
         rows={path.name: len(captions) + len(empty)},
     )

@@ -89,7 +89,7 @@ def _read_test(path: Path) -> AnnotatedSplit:
             )
         captions.append(Caption(f"{row['video_id']}#0", row["video_id"], row["sentence"]))
     rows = {path.name: len(captions)}
-    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
+    return AnnotatedSplit(unique_ids(path), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
 
 
 def _read_train(
@@ -107,7 +107,7 @@ def _read_train(
     left_out["validation videos"] = held_out
     videos = TRAIN_VIDEOS[protocol] - len(held_out)
     documented = videos, SENTENCES_A_VIDEO * videos
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _halves(captions_file: Path) -> tuple[list[Path], str]:
@@ -139,7 +139,7 @@ def _read_official(path: Path, split: str) -> AnnotatedSplit:
         LeftOut(video_id) for video_id in ids if video_id not in listed
     ]
     documented = len(ids), SENTENCES_A_VIDEO * len(ids)
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _collect_texts(path: Path, texts: dict[str, list[str]]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tvr.dataloaders.annotations import existing_files, listed_ids, read_content, refuse_overlaps
-from tvr.dataloaders.captions import clean, matched, sentence_captions
+from tvr.dataloaders.captions import EMPTY, clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
 
@@ -47,7 +47,15 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     captions, left_out = sentence_captions(listed, texts, str(path))
     documented = VIDEOS[split], CAPTIONS[split]
     rows = {list_file.name: len(listed), path.name: len(content)}
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(
+        listed,
+        captions,
+        *documented,
+        # the documented numbers are of the pickle's entries, whatever is in them
+        excused_captions=len(left_out[EMPTY]),
+        left_out=left_out,
+        rows=rows,
+    )
 
 
 def _texts(said: object, where: str) -> list[str]:

@@ -41,7 +41,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     captions, left_out = sentence_captions(listed, texts, str(path))
     documented = VIDEOS[split], SENTENCES_A_VIDEO * VIDEOS[split]
     rows = {list_file.name: len(listed), path.name: len(content)}
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _texts(said: object, where: str) -> list[str]:
