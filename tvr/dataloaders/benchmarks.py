@@ -155,11 +155,10 @@ def _refuse_shared_files(paths: dict[str, Path | None]) -> None:
 
 
 def _several_files(clips: list[Clip], index: VideoIndex) -> dict[str, int]:
-    several = [(clip.path, index.others(clip.video_id)) for clip in clips]
-    several = [(path, others) for path, others in several if others]
+    several = [clip for clip in clips if index.others(clip.video_id)]
     if not several:
         return {}
-    used, (other, *_) = several[0]
+    used, other = several[0].path, index.others(several[0].video_id)[0]
     return {f"videos with several files ({used}, not {other})": len(several)}
 
 

@@ -181,7 +181,7 @@ def unannotated(index: VideoIndex, reports: list[SplitReport]) -> list[Path]:
     # Other files, a report of the compression for example, may lie there too
     videos = [
         path
-        for path, *_ in index.files.values()
+        for path in index.files.values()
         if path.suffix.lower() in EXTENSIONS or path.name.endswith(".")
     ]
     return sorted(path for path in videos if path not in used)

@@ -22,24 +22,28 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Video files by name without extension: for each, the one to use and then the others."""
+    """Video files by name without extension, and the further ones of the names with several."""
 
-    files: Mapping[str, list[Path]]
+    files: Mapping[str, Path]
+    further: Mapping[str, list[Path]]
 
     def get(self, video_id: str) -> Path | None:
         """The file of an id, matched as by `names_of`; None if there is none."""
-        paths = look_up(video_id, self.files)
-        return paths[0] if paths else None
+        return look_up(video_id, self.files)
 
     def others(self, video_id: str) -> list[Path]:
         """Further files that an id matches, beside the one of `get`."""
-        return [path for name in names_of(video_id) for path in self.files.get(name, ())][1:]
+        matched: list[Path] = []
+        for name in names_of(video_id):
+            if name in self.files:
+                matched += [self.files[name], *self.further.get(name, ())]
+        return matched[1:]
 
 
 def stem(name: str) -> str:
     """`name` without a known video extension, in any case, and without a bare final dot."""
-    base, extension = os.path.splitext(name)
-    return (base if extension.lower() in EXTENSIONS else name).rstrip(".")
+    base, _, extension = name.rpartition(".")
+    return (base if base and f".{extension.lower()}" in EXTENSIONS else name).rstrip(".")
 
 
 def names_of(name: str) -> list[str]:
@@ -55,7 +59,10 @@ def names_of(name: str) -> list[str]:
 
 def look_up(name: str, by_stem: Mapping[str, Value]) -> Value | None:
     """What `by_stem` has for the video called `name`; None if it has nothing."""
-    return next((by_stem[known] for known in names_of(name) if known in by_stem), None)
+    for known in names_of(name):
+        if known in by_stem:
+            return by_stem[known]
+    return None
 
 
 def find_videos(root: Path) -> VideoIndex:
@@ -66,10 +73,13 @@ def find_videos(root: Path) -> VideoIndex:
     followed, a folder is entered once. Raises UserError if `root` or a folder in it cannot be
     listed.
     """
-    files: dict[str, list[Path]] = {}
+    files: dict[str, Path] = {}
+    further: dict[str, list[Path]] = {}
     for path in sorted(_walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path))):
-        files.setdefault(stem(path.name), []).append(path)
-    return VideoIndex(files)
+        name = stem(path.name)
+        if files.setdefault(name, path) is not path:
+            further.setdefault(name, []).append(path)
+    return VideoIndex(files, further)
 
 
 def _walk(root: Path) -> Iterator[Path]:
