@@ -97,7 +97,7 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
     the header (a comma outside quotes would otherwise cut a sentence silently).
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-    # DictReader's own line_num is left behind by blank lines and errors
+    # DictReader's own line_num stays behind at a row that cannot be read
     lines = reader.reader
     complete = 0
     try:
