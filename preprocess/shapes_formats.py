@@ -71,9 +71,10 @@ def write_lsmdc(anns: Path, splits: Splits) -> None:
         "val": "LSMDC16_annos_val.csv",
         "test": "LSMDC16_challenge_1000_publictect.csv",
     }
+    times = ("00.00.00.000", f"00.00.{SECONDS:06.3f}") * 2
     for split, videos in splits.items():
         rows = [
-            "\t".join((v.name, "0", str(SECONDS), "0", str(SECONDS), caption))
+            "\t".join((v.name, *times, caption))
             for v in videos
             for caption in (v.captions if split == "train" else v.captions[:1])
         ]
