@@ -2,13 +2,19 @@
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ffmpeg_tools import UserError, write_text
 
+# Those that training finds as well; they are listed again in tvr/dataloaders/videos.py
 VIDEO_SUFFIXES = frozenset(
-    ("mp4", "avi", "mkv", "webm", "mov", "mpg", "mpeg", "3gp", "wmv", "m4v", "flv")
+    (
+        *("mp4", "avi", "mkv", "webm", "mov", "mpg", "mpeg", "3gp", "3g2", "wmv", "asf"),
+        *("m4v", "flv", "ts", "mts", "m2ts", "ogv"),
+    )
 )
 SETTINGS_NAME = "compress_settings.json"
 
@@ -62,10 +68,10 @@ def check_roots(input_root: Path, output_root: Path) -> None:
 def output_name(name: str) -> str | None:
     """Return the .mp4 name for a source's file name, or None where it is not a video's name.
 
-    A name that ends in a bare dot counts as a video; hidden files (a leading dot) do not.
+    A name that ends in a bare dot counts as a video.
     """
     stem, _, suffix = name.rpartition(".")
-    if not stem or name.startswith("."):
+    if not stem:
         return None
     if suffix and suffix.lower() not in VIDEO_SUFFIXES:
         return None
@@ -76,17 +82,10 @@ def _refuse_folder(error: OSError) -> None:
     raise UserError(f"--input_root: cannot list {error.filename}: {error.strerror}")
 
 
-def find_jobs(input_root: Path, output_root: Path) -> list[Job]:
-    """List every video under `input_root`, sorted by path; linked folders are followed.
-
-    Raises UserError where there is none, a folder cannot be listed, or two sources would
-    have the same output.
-    """
-    source_root, target_root = input_root.resolve(), output_root.resolve()
-    jobs: dict[Path, Job] = {}
-    seen = {os.path.realpath(source_root)}
-    walk = os.walk(source_root, onerror=_refuse_folder, followlinks=True)
-    for folder, subfolders, names in walk:
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the files under `root`, without hidden ones; linked folders are followed."""
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, names in os.walk(root, onerror=_refuse_folder, followlinks=True):
         kept = []
         for subfolder in sorted(subfolders):
             real = os.path.realpath(os.path.join(folder, subfolder))
@@ -95,23 +94,41 @@ def find_jobs(input_root: Path, output_root: Path) -> list[Job]:
                 seen.add(real)
                 kept.append(subfolder)
         subfolders[:] = kept
-        for name in sorted(names):
-            target_name = output_name(name)
-            if target_name is None:
-                continue
-            source = Path(folder, name)
-            relative = source.relative_to(source_root)
-            job = Job(str(relative), source, target_root / relative.with_name(target_name))
-            other = jobs.setdefault(job.output, job)
-            if other is not job:
-                raise UserError(
-                    f"--input_root: {other.relative!r} and {job.relative!r} would both become "
-                    f"{str(relative.with_name(target_name))!r}; rename or move one of them"
-                )
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def find_jobs(input_root: Path, output_root: Path) -> tuple[list[Job], Counter[str]]:
+    """List every video under `input_root`, sorted by path, and count the other files.
+
+    Those are counted by extension, hidden ones not at all. Raises UserError where there is no
+    video, a folder cannot be listed, or two sources would have the same output.
+    """
+    source_root, target_root = input_root.resolve(), output_root.resolve()
+    jobs: dict[Path, Job] = {}
+    passed_over: Counter[str] = Counter()
+    for source in _files(source_root):
+        target_name = output_name(source.name)
+        if target_name is None:
+            passed_over[source.suffix.lower() or "no extension"] += 1
+            continue
+        relative = source.relative_to(source_root)
+        job = Job(str(relative), source, target_root / relative.with_name(target_name))
+        other = jobs.setdefault(job.output, job)
+        if other is not job:
+            raise UserError(
+                f"--input_root: {other.relative!r} and {job.relative!r} would both become "
+                f"{str(relative.with_name(target_name))!r}; rename or move one of them"
+            )
     if not jobs:
         kinds = ", ".join(f".{suffix}" for suffix in sorted(VIDEO_SUFFIXES))
-        raise UserError(f"--input_root {input_root}: no videos found (looked for {kinds})")
-    return sorted(jobs.values(), key=lambda job: job.relative)
+        there = f"; there: {listed(passed_over)}" if passed_over else ""
+        raise UserError(f"--input_root {input_root}: no videos found (looked for {kinds}{there})")
+    return sorted(jobs.values(), key=lambda job: job.relative), passed_over
+
+
+def listed(passed_over: Counter[str]) -> str:
+    """The files that are no videos by their names, such as "3 .txt, 1 no extension"."""
+    return ", ".join(f"{number} {kind}" for kind, number in passed_over.most_common())
 
 
 def _recorded(path: Path) -> Settings | None:

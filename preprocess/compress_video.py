@@ -18,7 +18,7 @@ from pathlib import Path
 
 import cv2
 from compress_one import Children, Result, compress_one
-from compress_plan import Job, Settings, check_roots, find_jobs, settle_settings
+from compress_plan import Job, Settings, check_roots, find_jobs, listed, settle_settings
 from ffmpeg_tools import (
     UserError,
     exit_code,
@@ -66,13 +66,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def prepare(args: argparse.Namespace, settings: Settings) -> list[Job]:
     """Check the folders and list what is to do; leave `output_root` ready for a run."""
     check_roots(args.input_root, args.output_root)
-    jobs = find_jobs(args.input_root, args.output_root)
+    jobs, passed_over = find_jobs(args.input_root, args.output_root)
     try:
         args.output_root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(args.output_root)
         settle_settings(args.output_root, settings, jobs, redo=args.overwrite)
     except OSError as error:
         raise UserError(f"--output_root {args.output_root}: {error}") from error
+    if passed_over:
+        print(f"passed over, no videos by their names: {listed(passed_over)}", flush=True)
     return jobs
 
 

@@ -91,8 +91,12 @@ class Run:
             Path(c.anno_path),
             Path(c.video_path),
             c.allow_partial_gallery,
+            c.allow_partial_training,
         )
-        self.log.info(split.summary())
+        if split.is_complete():
+            self.log.info(split.summary())
+        else:
+            self.log.warning("warning: %s", split.summary())
         return split
 
     def training_captions(self, count: int) -> list[str]:

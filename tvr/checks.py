@@ -45,6 +45,7 @@ TRAINING_ONLY = (
     *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment"),
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
+    "allow_partial_training",
 )
 PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),

@@ -90,6 +90,9 @@ class Config:
     allow_partial_gallery: bool = flag(
         False, "evaluate although the gallery has not the documented size", group="data"
     )
+    allow_partial_training: bool = flag(
+        False, "leave out training videos without a file instead of ending", group="data"
+    )
 
     # Model
     base_encoder: str = flag(

@@ -3,7 +3,13 @@
 import formats
 import pytest
 
-from tvr.dataloaders.annotations import json_object, listed_ids, read_text, text_lines
+from tvr.dataloaders.annotations import (
+    csv_rows,
+    json_object,
+    listed_ids,
+    read_text,
+    text_lines,
+)
 from tvr.dataloaders.benchmarks import DATATYPES
 from tvr.utils.errors import UserError
 
@@ -95,18 +101,25 @@ def test_id_listed_twice(tmp_path, datatype, name):
         read(datatype, tmp_path)
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(("split", "later"), [("train", "val"), ("train", "test"), ("val", "test")])
 @pytest.mark.parametrize("datatype", ["msvd", "didemo", "vatex"])
-def test_test_video_in_another_list(tmp_path, datatype, split):
+def test_video_of_a_later_split(tmp_path, datatype, split, later):
     written(datatype, tmp_path)
     path = tmp_path / f"{split}_list.txt"
-    tested = (tmp_path / "test_list.txt").read_text().splitlines()[0]
-    path.write_text(path.read_text() + tested + "\n")
-    with pytest.raises(UserError, match=rf"{split}_list.txt, line .*is also a test.*test_list.txt"):
+    shared = (tmp_path / f"{later}_list.txt").read_text().splitlines()[0]
+    path.write_text(path.read_text() + shared + "\n")
+    message = rf"{split}_list.txt, line .*is also a {later} video.*{later}_list.txt"
+    with pytest.raises(UserError, match=message):
         read(datatype, tmp_path, split)
 
 
-@pytest.mark.parametrize("content", ["video_id,sentence\nvideo1,a dog\n", "video1\ta dog\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("video_id,sentence\nvideo1,a dog\n", "video1\ta dog\n", "video1<br>\n"),
+        "video1\rvideo2\nvideo3\n",
+    ],
+)
 def test_list_with_other_columns(tmp_path, content):
     (tmp_path / "list.txt").write_text(content)
     with pytest.raises(UserError, match=r"list.txt, line 1: .* is not one id"):
@@ -130,6 +143,57 @@ def test_lines_end_with_line_feeds_only(tmp_path):
     (tmp_path / "x.csv").write_bytes("a\u2028b\x85c\r\n\n  \nd".encode())
     lines = [(where.rsplit(", ")[-1], line) for where, line in text_lines(tmp_path / "x.csv")]
     assert lines == [("line 1", "a\u2028b\x85c"), ("line 4", "d")]
+
+
+@pytest.mark.parametrize(("datatype", "name"), TEXTS)
+def test_line_ends_of_old_macs(tmp_path, datatype, name):
+    expected = read(datatype, written(datatype, tmp_path))
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r"))
+    assert read(datatype, tmp_path) == expected
+
+
+@pytest.mark.parametrize(("datatype", "name"), FILES)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbf\n <!DOCTYPE html><html>404</html>\n", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\n", "a git-lfs pointer"),
+        (b"\x1f\x8b\x08\x00\x00", "compressed with gzip"),
+        (b"PK\x03\x04\x14", "a zip archive"),
+    ],
+)
+def test_something_else_under_the_name_of_the_file(tmp_path, datatype, name, content, message):
+    (written(datatype, tmp_path) / name).write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: it looks like {message}"):
+        read(datatype, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ('video1,a dog\nvideo2,a cat\nvideo3,a man\nvideo4,"a" cow\n', "line 5"),
+        ('video1,a dog\n\nvideo2,"a" cow\n', "lines 3 to 4"),
+        ('video1,a dog\nvideo2,"a cat\nvideo3,a cow\nvideo4,"a man"\n', "lines 3 to 5"),
+        ('"a" dog,video1\n', "line 2"),
+    ],
+)
+def test_broken_quotes_are_named_with_their_line(tmp_path, rows, place):
+    (tmp_path / "x.csv").write_text("video_id,sentence\n" + rows)
+    with pytest.raises(UserError, match=rf"x.csv, {place}: not readable as CSV"):
+        list(csv_rows(tmp_path / "x.csv", ("video_id", "sentence")))
+
+
+def test_blank_rows_do_not_shift_the_lines(tmp_path):
+    (tmp_path / "x.csv").write_text('video_id,sentence\n\n\nvideo1,"a\ndog"\nvideo2,a cat\n')
+    places = [where for where, _ in csv_rows(tmp_path / "x.csv", ("video_id", "sentence"))]
+    assert [place.rsplit(", ")[-1] for place in places] == ["row 1 (line 5)", "row 2 (line 6)"]
+
+
+def test_csv_with_line_ends_of_old_macs(tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"video_id,sentence\rvideo1,a dog\rvideo2,a cat\r")
+    rows = [row["sentence"] for _, row in csv_rows(tmp_path / "x.csv", ("sentence",))]
+    assert rows == ["a dog", "a cat"]
 
 
 def test_folder_in_place_of_a_file(tmp_path):

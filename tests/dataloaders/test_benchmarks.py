@@ -1,9 +1,13 @@
+import csv
+import shlex
+
 import formats
 import pytest
-from formats import PIANIST, SPARKLE, UNREADABLE, touch
+from formats import touch
 from lists import write_lists
 
 from tvr.dataloaders.benchmarks import DATATYPES, has_validation, load_split, protocols
+from tvr.dataloaders.check import main
 from tvr.utils.errors import UserError
 
 
@@ -33,8 +37,48 @@ def test_missing_folder(annotations, videos, flag):
 @pytest.mark.parametrize("allow", [False, True])
 def test_missing_training_video(annotations, videos, allow):
     (videos / "video1.mp4").unlink()
-    with pytest.raises(UserError, match="1 of the 3 train videos have no file there: video1"):
+    listed = annotations / "MSRVTT_train.9k.csv"
+    with pytest.raises(UserError) as error:
         load_split("msrvtt", "9k", "train", annotations, videos, allow)
+    message = str(error.value)
+    assert "1 of the 3 train videos have no file there: video1 " in message
+    assert f"(first: {listed}, row 2 (line 3))" in message
+    assert "--allow_partial_training 1 to train without them" in message
+
+
+def test_the_command_that_lists_all_missing_videos(annotations, videos, capsys, monkeypatch):
+    for number in (0, 2):
+        (videos / f"video{number}.mp4").unlink()
+    videos = videos.rename(videos.with_name("my videos"))
+    with pytest.raises(UserError) as error:
+        load_split("msrvtt", "9k", "train", annotations, videos)
+    command = shlex.split(str(error.value).rsplit(" listed by: ")[-1])
+    assert command[:3] == ["python", "-m", "tvr.dataloaders.check"]
+    monkeypatch.chdir(annotations)
+    assert main(command[3:]) == 1
+    with (annotations / "missing.csv").open(newline="") as file:
+        found = [row for row in csv.reader(file) if row[3] == "no video file"]
+    listed = annotations / "MSRVTT_train.9k.csv"
+    assert found == [
+        ["train", f"video{i}", f"{listed}, row {i + 1} (line {i + 2})", "no video file"]
+        for i in (0, 2)
+    ]
+
+
+def test_partial_training(annotations, videos):
+    (videos / "video1.mp4").unlink()
+    split = load_split("msrvtt", "9k", "train", annotations, videos, allow_partial_training=True)
+    assert [clip.video_id for clip in split.clips] == ["video0", "video2"]
+    assert {caption.video_id for caption in split.captions} == {"video0", "video2"}
+    assert split.left_out == {"videos without a file": 1}
+    (videos / "video9.mp4").unlink()
+    with pytest.raises(UserError, match="1 of the 2 test videos have no file"):
+        load_split("msrvtt", "9k", "test", annotations, videos, allow_partial_training=True)
+    for path in videos.iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="3 of the 3 train videos") as error:
+        load_split("msrvtt", "9k", "train", annotations, videos, allow_partial_training=True)
+    assert "--allow_partial_training" not in str(error.value)
 
 
 def test_first_ten_missing_are_named(annotations, videos):
@@ -73,42 +117,25 @@ def test_empty_gallery_is_never_allowed(annotations, videos):
         load_split("msrvtt", "9k", "test", annotations, videos, allow_partial_gallery=True)
 
 
-def test_known_broken_videos_are_excused(tmp_path):
-    formats.write_lsmdc(tmp_path)
-    rows = "".join(formats.lsmdc_row(f"9999_X_{i}.0-{i}.5", "He runs.") for i in range(998))
-    path = tmp_path / "LSMDC16_challenge_1000_publictect.csv"
-    path.write_text(path.read_text() + rows)
-    names = [f"9999_X/9999_X_{i}.0-{i}.5.avi" for i in range(998)]
-    videos = touch(tmp_path / "videos", *names, f"flat/{SPARKLE}.mp4")
-    split = load_split("lsmdc", "standard", "test", tmp_path, videos)
-    assert len(split.clips) == len(split.captions) == 999
-    assert split.is_complete()
-    assert split.left_out == {f"known broken videos without a file ({PIANIST})": 1}
-    assert "999 of 1,000 videos, 999 captions (documented: 1,000); left out: 1 known broken " in (
-        split.summary()
-    )
-    touch(videos, f"0017_Pianist/{PIANIST}.avi")
-    split = load_split("lsmdc", "standard", "test", tmp_path, videos)
-    assert len(split.clips) == 1_000
-    assert split.left_out == {}
-    (videos / "9999_X/9999_X_5.0-5.5.avi").unlink()
-    with pytest.raises(UserError, match=r"1 of the 1,000 test videos.*9999_X_5\.0-5\.5\."):
-        load_split("lsmdc", "standard", "test", tmp_path, videos)
+def test_one_file_is_not_two_videos(tmp_path):
+    formats.write_activity(tmp_path)
+    said = {"duration": 3, "sentences": ["A man runs."]}
+    formats.write_json(tmp_path / "train_ids.json", ["x", "v_v_x"])
+    formats.write_json(tmp_path / "train.json", {"x": said, "v_v_x": said})
+    videos = touch(tmp_path / "videos", "v_x.mp4")
+    with pytest.raises(UserError, match=r"v_x\.mp4: it would be the video of x and of v_v_x\."):
+        load_split("activity", "standard", "train", tmp_path, videos)
+    touch(videos, "v_v_x.mp4")
+    split = load_split("activity", "standard", "train", tmp_path, videos)
+    assert [clip.path.name for clip in split.clips] == ["v_x.mp4", "v_v_x.mp4"]
 
 
-def test_known_broken_do_not_excuse_a_short_list(tmp_path):
-    formats.write_didemo(tmp_path)
-    videos = touch(tmp_path / "videos", "3@N03_3_cc.mp4", "4@N04_4_dd.")
-    with pytest.raises(UserError, match=r"known broken.*253744838b\.3gp.*2 videos, .*1,004"):
-        load_split("didemo", "standard", "test", tmp_path, videos)
-    split = load_split("didemo", "standard", "test", tmp_path, videos, allow_partial_gallery=True)
-    assert [clip.path.name for clip in split.clips] == ["3@N03_3_cc.mp4", "4@N04_4_dd."]
-    assert {(clip.start, clip.end) for clip in split.clips} == {(0.0, 31.0)}
-    assert split.left_out == {f"known broken videos without a file ({UNREADABLE})": 1}
-    for path in videos.iterdir():
-        path.unlink()
-    with pytest.raises(UserError, match="2 of the 3 test videos have no file"):
-        load_split("didemo", "standard", "test", tmp_path, videos, allow_partial_gallery=True)
+def test_videos_with_several_files_are_counted(annotations, videos):
+    touch(videos, "raw/video0.avi", "raw/video2.avi", "raw/other.avi")
+    split = load_split("msrvtt", "9k", "train", annotations, videos)
+    assert [clip.path for clip in split.clips] == [videos / f"video{i}.mp4" for i in range(3)]
+    example = f"{videos / 'video0.mp4'}, not {videos / 'raw/video0.avi'}"
+    assert split.summary().endswith(f"; used as is: 2 videos with several files ({example})")
 
 
 def test_segments_and_counts_reach_the_split(tmp_path):

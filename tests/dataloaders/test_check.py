@@ -11,7 +11,8 @@ from programs import run_program
 
 from tvr.dataloaders.check import main
 
-SIZES = {"train": 2, "val": 100, "test": 670}
+# Videos and captions
+SIZES = {"train": (2, 2), "val": (100, 4_290), "test": (670, 27_763)}
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +28,10 @@ def complete(tmp_path, small):
     (tmp_path / "anns").mkdir()
     (tmp_path / "videos").mkdir()
     captions = {}
-    for split, n in SIZES.items():
+    for split, (n, said) in SIZES.items():
         ids = [f"{split}{i}_0_9" for i in range(n)]
         write_ids(tmp_path / f"anns/{split}_list.txt", ids)
-        captions.update({video_id: [["a", "dog"]] for video_id in ids})
+        captions.update({v: [["a", "dog"]] * len(range(i, said, n)) for i, v in enumerate(ids)})
         for video_id in ids:
             os.link(small, tmp_path / f"videos/{video_id}.mp4")
     (tmp_path / "anns/raw-captions.pkl").write_bytes(pickle.dumps(captions))
@@ -77,7 +78,7 @@ def test_command_accepts_a_complete_set(complete):
     assert "anns: 4 (raw-captions.pkl, test_list.txt, train_list.txt, val_list" in done.stdout
     files = "test_list.txt, 670 rows\n  annotation file: raw-captions.pkl, 772 rows"
     assert f"\ntest\n  annotation file: {files}\n  ids: 670, documented" in done.stdout
-    assert "  ids: 670, documented 670\n  captions: 670, documented 27,763\n" in done.stdout
+    assert "  ids: 670, documented 670\n  captions: 27,763, documented 27,763\n" in done.stdout
     assert "  ids: 2, documented 1,200\n" in done.stdout
     assert "  videos: 100 found, 0 missing\n  unreadable: 0\n" in done.stdout
     assert "  seconds: min 2, median 2, max 2\n  fps: min 3, median 3, max 3\n" in done.stdout
@@ -128,13 +129,31 @@ def test_missing_empty_and_unannotated_videos(msrvtt, capsys):
     assert "evaluation: refused: --video_path" in out
     assert "1 of the 2 test videos have no file there: video8" in out
     found = rows(msrvtt)
-    assert ["train", "video1", "", "no video file"] in found
-    assert ["test", "video8", "", "no video file"] in found
+    places = [f"{msrvtt / 'anns'}/MSRVTT_{name}" for name in ("train.9k.csv", "JSFUSION_test.csv")]
+    assert ["train", "video1", f"{places[0]}, row 2 (line 3)", "no video file"] in found
+    assert ["test", "video8", f"{places[1]}, row 1 (line 2)", "no video file"] in found
     assert ["", "sub", str(msrvtt / "videos/sub.mp4"), "nobody annotated it"] in found
     (empty,) = [row for row in found if row[1] == "video0"]
     assert empty[2] == str(msrvtt / "videos/video0.mp4")
     assert "is empty (0 bytes)" in empty[3]
     assert len(found) == 3 + 12
+
+
+def test_several_files_of_a_video(msrvtt, capsys):
+    raw = msrvtt / "videos/raw"
+    raw.mkdir()
+    for name in ("video1.mkv", "v_video1.mp4"):
+        (raw / name).touch()
+    assert main(arguments(msrvtt, "--allow_partial_gallery")) == 0
+    out = capsys.readouterr().out
+    used = msrvtt / "videos/video1.mp4"
+    example = f"{used} is used, not {raw / 'video1.mkv'}"
+    assert f"  several files: 1 (video1)\n    {example}\n" in out
+    assert "nobody annotated: 0\n" in out
+    assert rows(msrvtt) == [
+        ["train", "video1", str(raw / name), f"not used: {used} is"]
+        for name in ("video1.mkv", "v_video1.mp4")
+    ]
 
 
 def test_wrong_gallery_size(msrvtt, capsys):
@@ -159,7 +178,9 @@ def test_partial_gallery_is_accepted_as_by_the_run(msrvtt, capsys):
     assert "evaluation: refused: msrvtt 9k test: 2 of 1,000 videos" in capsys.readouterr().out
     (msrvtt / "videos/video9.mp4").unlink()
     assert main(arguments(msrvtt, "--allow_partial_gallery", 1)) == 0
-    assert rows(msrvtt) == [["test", "video9", "", "no video file"]]
+    assert [[row[0], row[1], row[3]] for row in rows(msrvtt)] == [
+        ["test", "video9", "no video file"]
+    ]
     (msrvtt / "videos/video1.mp4").unlink()
     capsys.readouterr()
     assert main(arguments(msrvtt, "--allow_partial_gallery", 1)) == 1
@@ -167,6 +188,9 @@ def test_partial_gallery_is_accepted_as_by_the_run(msrvtt, capsys):
     assert "refused: " in training
     assert "1 of the 3 train videos have no file there: video1" in training
     assert evaluation == "evaluation: accepted"
+    both = ("--allow_partial_gallery", 1, "--allow_partial_training", 1)
+    assert main(arguments(msrvtt, *both)) == 0
+    assert verdicts(capsys.readouterr().out) == ["training: accepted", "evaluation: accepted"]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +245,7 @@ def test_user_errors(msrvtt, capsys):
         assert f"error: {message}" in capsys.readouterr().err
     for more in (
         *(("--datatype", "other"), ("--workers", "0"), ("--framerate", "nan")),
-        ("--allow_partial_gallery", "yes"),
+        *(("--allow_partial_gallery", "yes"), ("--allow_partial_training", "yes")),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments(msrvtt, *more))

@@ -6,6 +6,7 @@ import pytest
 from clips import H264, ffmpeg, make_clip, shown_index
 
 from tvr.dataloaders.frames import DECODERS, frame_indices, read_frames
+from tvr.dataloaders.videos import EXTENSIONS
 from tvr.utils.errors import UserError
 
 both = pytest.mark.parametrize("decoder", DECODERS)
@@ -47,6 +48,24 @@ def test_the_frames_asked_for(clip, decoder):
     assert shown(clip, decoder=decoder) == list(range(0, 30, 3))
     assert shown(clip, max_frames=4, decoder=decoder) == [0, 9, 18, 27]
     assert shown(clip, start=2.0, end=5.0, decoder=decoder) == [6, 9, 12, 15]
+
+
+CONTAINERS = {
+    **dict.fromkeys((".mpg", ".mpeg"), ("-c:v", "mpeg2video", "-q:v", "3")),
+    **dict.fromkeys((".avi", ".3gp", ".3g2"), ("-c:v", "mpeg4", "-q:v", "3")),
+    **dict.fromkeys((".wmv", ".asf"), ("-c:v", "wmv2", "-q:v", "3")),
+    ".flv": ("-c:v", "flv", "-q:v", "3"),
+    ".ogv": ("-c:v", "libtheora", "-q:v", "9"),
+    ".webm": ("-c:v", "libvpx", "-b:v", "2M"),
+}
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_every_extension_that_is_looked_for_can_be_read(tmp_path, extension):
+    encode = CONTAINERS.get(extension, H264)
+    path = make_clip(tmp_path / f"x{extension}", 20, "25", (144, 176), encode)
+    for decoder in DECODERS:
+        assert shown(path, 25.0, decoder=decoder) == list(range(20))
 
 
 CODECS = {

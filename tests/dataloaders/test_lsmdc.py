@@ -65,7 +65,15 @@ def test_quotes_and_quirks(folder, row, text):
 
 @pytest.mark.parametrize(
     "row",
-    [f"{JUNO},0,1,0,1,A man.", f"{JUNO}\t0\tA man.", lsmdc_row(JUNO, "a\tb"), lsmdc_row("", "a")],
+    [
+        f"{JUNO},0,1,0,1,A man.",
+        f"{JUNO}\t0\tA man.",
+        lsmdc_row(JUNO, "a\tb"),
+        lsmdc_row("", "a"),
+        "clip_id\tstart_aligned\tend_aligned\tstart_extracted\tend_extracted\tsentence\n",
+        f"{JUNO}\tShe walks.\t00.00.51.926\t00.00.54.129\t00.00.51.926\t00.00.54.129\n",
+        f"{JUNO}\t00.00.51.926\t00.00.54.129\t00.00.51.926\tShe walks.",
+    ],
 )
 def test_other_columns(folder, row):
     (folder / VAL).write_text(lsmdc_row(TITANIC, "a") + row)
@@ -73,17 +81,31 @@ def test_other_columns(folder, row):
         read_captions(folder, "standard", "val")
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        "00.00.51.926\t00.00.54.129\t00.00.51.926\t00.00.54.129",
+        "00:00:51.926\t00:00:54.129\t\t",
+        "1:00:51\t1:00:54\t1.0.51\t",
+        "\t51.926\t-1\t00:00:54,129",
+    ],
+)
+def test_times_as_copies_have_them(folder, times):
+    (folder / VAL).write_text(f"{JUNO}\t{times}\tShe walks.\n")
+    assert texts(folder, "val") == ["She walks."]
+
+
 def test_empty_sentence(folder):
-    for name in (TRAIN, VAL):
-        path = folder / name
-        path.write_text(lsmdc_row(JUNO, "") + lsmdc_row(JUNO, "She waits.") + lsmdc_row(UGLY, " "))
+    rows = lsmdc_row(JUNO, "") + lsmdc_row(JUNO, "She waits.") + lsmdc_row(UGLY, " ")
+    (folder / VAL).write_text(rows)
+    with pytest.raises(UserError, match=rf"{VAL}, line 1: {JUNO} has no sentence"):
+        read_captions(folder, "standard", "val")
+    (folder / VAL).rename(folder / TRAIN)
     split = read_captions(folder, "standard", "train")
     assert split.video_ids == [JUNO]
     empty = [(JUNO, f"{folder / TRAIN}, line 1"), (UGLY, f"{folder / TRAIN}, line 3")]
     assert split.left_out == {"empty captions": empty}
     assert split.rows == {TRAIN: 3}
-    with pytest.raises(UserError, match=rf"{VAL}, line 1: {JUNO} has no sentence"):
-        read_captions(folder, "standard", "val")
 
 
 def test_id_twice_in_the_test_file(folder):
@@ -98,6 +120,14 @@ def test_test_clip_in_training(folder):
     path.write_text(path.read_text() + lsmdc_row(SPARKLE, "She sings."))
     with pytest.raises(UserError, match=rf"{TRAIN}, line 4: .*also a test.*{TEST}, line 2"):
         read_captions(folder, "standard", "train")
+
+
+@pytest.mark.parametrize(("split", "name"), [("train", TRAIN), ("val", VAL)])
+def test_overlaps_of_training_and_validation(folder, split, name):
+    (folder / name).write_text(lsmdc_row(JUNO if split == "train" else PIANIST, "She walks."))
+    later = "val" if split == "train" else "test"
+    with pytest.raises(UserError, match=rf"{name}, line 1: .*is also a {later} video .*line 1"):
+        read_captions(folder, "standard", split)
 
 
 def test_empty_file(folder):

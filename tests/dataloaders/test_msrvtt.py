@@ -50,7 +50,8 @@ def test_bom(annotations):
 
 def content(folder: Path, protocol: str, split: str):
     """What is read, whatever the files are called."""
-    return replace(read_captions(folder, protocol, split), rows={})
+    split = read_captions(folder, protocol, split)
+    return replace(split, rows={}, places=dict.fromkeys(split.places, ""))
 
 
 def test_other_public_forms_read_the_same(annotations):
@@ -79,11 +80,35 @@ def test_half_of_the_pair_serves_what_it_has(annotations):
         read_captions(annotations, "9k", "train")
 
 
-@pytest.mark.parametrize("caption", ["", "  ", None])
-def test_training_row_without_caption(annotations, caption):
-    edit_rows(annotations, lambda rows: rows[4].update(caption=caption))
-    with pytest.raises(UserError, match=rf"{DATA}, row 5 .*video0 has no caption"):
+@pytest.mark.parametrize("caption", ["", "  "])
+def test_empty_training_captions_are_counted(annotations, caption):
+    edit_rows(annotations, lambda rows: rows[0].update(caption=caption))
+    split = read_captions(annotations, "9k", "train")
+    assert [(c.caption_id, c.text) for c in split.captions][:2] == [
+        ("video0#0", "video0 says 1"),
+        ("video1#0", "video1 says 0"),
+    ]
+    assert split.left_out_counts() == {"empty captions": 1}
+    (empty,) = split.left_out["empty captions"]
+    assert empty == ("video0", f"{annotations / DATA}, video0, caption 1")
+
+
+def test_training_row_whose_caption_is_no_text(annotations):
+    edit_rows(annotations, lambda rows: rows[4].update(caption=None))
+    with pytest.raises(UserError, match=rf"{DATA}, row 5 .* the caption is of type NoneType"):
         read_captions(annotations, "9k", "train")
+
+
+def test_ids_match_with_or_without_extension(annotations):
+    expected = [caption.text for caption in read_captions(annotations, "9k", "train").captions]
+    write_lists(annotations, [f"video{i}.mp4" for i in range(3)], [("video8.mp4", "a dog")])
+    split = read_captions(annotations, "9k", "train")
+    assert split.video_ids == ["video0.mp4", "video1.mp4", "video2.mp4"]
+    assert [caption.text for caption in split.captions] == expected
+    edit_rows(
+        annotations, lambda rows: [row.update(video_id=row["video_id"] + ".avi") for row in rows]
+    )
+    assert [c.text for c in read_captions(annotations, "9k", "train").captions] == expected
 
 
 def test_row_of_a_video_not_used_may_lack_its_caption(annotations):
@@ -229,7 +254,11 @@ def test_7k_validates_on_what_it_does_not_train_on(official):
         ("video7009", places[1]),
     ]
     assert train.rows["MSRVTT_train.7k.csv"] == 4
-    assert (train.documented_videos, train.documented_captions) == (7_010, 140_200)
+    # documented are those of the list less the two that validate
+    assert (train.documented_videos, train.documented_captions) == (7_008, 140_160)
+    write_lists(official, ["video0", "video6513.mp4"], [("video9999", "a")])
+    assert read_captions(official, "7k", "train").video_ids == ["video0"]
+    write_lists(official, ["video0", "video6513", "video6512", "video7009"], [("video9999", "a")])
     val = read_captions(official, "7k", "val")
     assert val == read_captions(official, "full", "val")
     assert read_captions(official, "9k", "train").video_ids[1] == "video6513"

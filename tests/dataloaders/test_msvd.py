@@ -59,6 +59,8 @@ def test_every_way_to_write_a_plain_pickle(folder, protocol):
     assert read_captions(folder, "standard", "train") == expected
     path.write_bytes(pickle.dumps(collections.OrderedDict(content), protocol))
     assert read_captions(folder, "standard", "train") == expected
+    path.write_bytes(pickle.dumps(collections.defaultdict(list, content), protocol))
+    assert read_captions(folder, "standard", "train") == expected
     strings = {v: tuple(map(" ".join, captions)) for v, captions in content.items()}
     path.write_bytes(pickle.dumps(strings, protocol))
     assert read_captions(folder, "standard", "train") == expected
@@ -85,6 +87,34 @@ def test_hostile_pickle_runs_nothing(folder, tmp_path, protocol, inside):
     # the same bytes do run where they are trusted
     pickle.loads(pickle.dumps(calls[0], protocol))
     assert mark.exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_the_factory_of_a_defaultdict_cannot_be_called(folder, protocol):
+    (folder / NAME).write_bytes(pickle.dumps({"vid1_0_9": Runs(list, ("a", "b"))}, protocol))
+    with pytest.raises(UserError, match="'NoneType' object is not callable"):
+        read_captions(folder, "standard", "val")
+    (folder / NAME).write_bytes(pickle.dumps(collections.defaultdict(os.system), protocol))
+    with pytest.raises(UserError, match=r"asks for \w+\.system"):
+        read_captions(folder, "standard", "val")
+
+
+def test_a_defaultdict_of_python_2(folder):
+    # what Python 2.7 writes, protocol 2, with text as unicode
+    (folder / NAME).write_bytes(
+        b"\x80\x02ccollections\ndefaultdict\nq\x00c__builtin__\nlist\nq\x01\x85Rq\x02"
+        b"X\x08\x00\x00\x00vid1_0_9q\x03]q\x04]q\x05(X\x01\x00\x00\x00aX\x03\x00\x00\x00maneas."
+    )
+    (caption,) = read_captions(folder, "standard", "val").captions
+    assert caption.text == "a man"
+
+
+def test_what_a_pickle_sets_on_a_name_does_not_last(folder):
+    named = b"\x80\x02ccollections\ndefaultdict\n"
+    (folder / NAME).write_bytes(named + b"N}X\x04\x00\x00\x00markX\x01\x00\x00\x00xs\x86b.")
+    assert load_plain_pickle(folder / NAME).mark == "x"
+    (folder / NAME).write_bytes(named + b".")
+    assert not hasattr(load_plain_pickle(folder / NAME), "mark")
 
 
 def test_import_alone_is_refused(folder, monkeypatch):
@@ -132,6 +162,19 @@ def test_empty_captions_are_counted(folder):
     assert [(c.caption_id, c.text) for c in split.captions] == [("vid1_0_9#0", "a dog")]
     places = [f"{folder / NAME}, vid1_0_9, caption {number}" for number in (1, 3)]
     assert split.left_out == {"empty captions": [("vid1_0_9", place) for place in places]}
+
+
+@pytest.mark.parametrize("said", [["a", "man"], ("man",), ["a", " "]])
+def test_tokens_in_place_of_captions(folder, said):
+    (folder / NAME).write_bytes(pickle.dumps({"vid1_0_9": said}))
+    with pytest.raises(UserError, match=f"{NAME}, vid1_0_9: .* one caption's tokens"):
+        read_captions(folder, "standard", "val")
+
+
+def test_sentences_in_place_of_tokens(folder):
+    (folder / NAME).write_bytes(pickle.dumps({"vid1_0_9": ["dancing", "a man dances"]}))
+    texts = [caption.text for caption in read_captions(folder, "standard", "val").captions]
+    assert texts == ["dancing", "a man dances"]
 
 
 @pytest.mark.parametrize("said", [None, [], [[]]])

@@ -106,6 +106,20 @@ def test_activity_prefix_on_either_side(activities):
     assert caption.text == "Weights are lifted."
 
 
+def test_activity_id_that_begins_with_the_prefix(activities):
+    # YouTube's own id is v_jDPR33L4q
+    write_json(activities / "train_ids.json", ["v_v_jDPR33L4q", "v_QOlSCBRmfWY"])
+    edit(activities / "train.json", lambda all_: all_.update(v_jDPR33L4q=all_["v_QOlSCBRmfWY"]))
+    split = activity.read_captions(activities, "standard", "train")
+    assert split.video_ids == ["v_v_jDPR33L4q", "v_QOlSCBRmfWY"]
+    write_json(activities / "val_ids.json", ["v_jDPR33L4q"])
+    with pytest.raises(UserError, match=r"id 1: v_v_jDPR33L4q is also a test video.*id 1\)"):
+        activity.read_captions(activities, "standard", "train")
+    write_json(activities / "train_ids.json", ["v_v_jDPR33L4q", "v_jDPR33L4q"])
+    with pytest.raises(UserError, match=r"id 2: v_jDPR33L4q is listed a second time"):
+        activity.read_captions(activities, "standard", "train")
+
+
 @pytest.mark.parametrize("duration", [None, 0, -1, True, "82", float("nan"), float("inf")])
 def test_activity_duration(activities, duration):
     edit(activities / "train.json", lambda all_: all_["v_QOlSCBRmfWY"].update(duration=duration))

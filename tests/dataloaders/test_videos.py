@@ -1,6 +1,6 @@
 import pytest
 
-from tvr.dataloaders.videos import EXTENSIONS, find_videos, match_key, stem
+from tvr.dataloaders.videos import EXTENSIONS, find_videos, stem
 from tvr.utils.errors import UserError
 
 
@@ -14,6 +14,10 @@ from tvr.utils.errors import UserError
         ("clip.mp4", "clip.avi"),
         ("v_clip.mp4", "clip"),
         ("clip.mkv", "v_clip"),
+        # an id that itself begins with v_
+        ("v_jDPR33L4q.mp4", "v_v_jDPR33L4q"),
+        ("v_v_jDPR33L4q.mp4", "v_jDPR33L4q"),
+        ("v_jDPR33L4q.mp4", "v_jDPR33L4q"),
         ("0017_Pianist_00.23.28.872-00.23.34.843.avi", "0017_Pianist_00.23.28.872-00.23.34.843"),
         ("0017_Pianist_00.23.28.872-00.23.34.843", "0017_Pianist_00.23.28.872-00.23.34.843.avi"),
         ("4@N04_4_dd..mp4", "4@N04_4_dd."),
@@ -37,6 +41,8 @@ def test_mp4_wins_then_the_order_of_paths(tmp_path):
     index = find_videos(tmp_path)
     assert index.get("x") == tmp_path / "b/x.mp4"
     assert index.get("y") == tmp_path / "a/y.mkv"
+    assert index.others("x") == [tmp_path / "a/x.avi"]
+    assert index.others("z") == []
 
 
 def test_prefix_as_written_wins(tmp_path):
@@ -45,6 +51,8 @@ def test_prefix_as_written_wins(tmp_path):
     index = find_videos(tmp_path)
     assert index.get("v_x") == tmp_path / "v_x.mp4"
     assert index.get("x") == tmp_path / "x.mp4"
+    assert index.others("v_x") == [tmp_path / "x.mp4"]
+    assert index.others("x") == [tmp_path / "v_x.mp4"]
 
 
 def test_hidden_links_and_loops(tmp_path):
@@ -58,7 +66,7 @@ def test_hidden_links_and_loops(tmp_path):
     (root / "loop").symlink_to(root)
     (root / "more").symlink_to(store)
     index = find_videos(root)
-    assert set(index.exact) == {"a", "b"}
+    assert set(index.files) == {"a", "b"}
 
 
 def test_folder_that_cannot_be_listed(tmp_path):
@@ -68,7 +76,7 @@ def test_folder_that_cannot_be_listed(tmp_path):
 
 def test_dots_within_a_name_are_kept():
     name = "0017_Pianist_00.23.28.872-00.23.34.843"
-    assert {stem(name), stem(f"{name}.avi"), stem(f"{name}."), match_key(f"v_{name}.AVI")} == {name}
+    assert {stem(name), stem(f"{name}.AVI"), stem(f"{name}.")} == {name}
 
 
 def test_clips_that_differ_behind_the_dots_only(tmp_path):

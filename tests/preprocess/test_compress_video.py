@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from compress_plan import VIDEO_SUFFIXES
 from media_helpers import (
     assert_refused,
     ffmpeg,
@@ -22,6 +23,8 @@ from media_helpers import (
     script_command,
     stream_lines,
 )
+
+from tvr.dataloaders.videos import EXTENSIONS
 
 SCRIPT = "compress_video.py"
 BOOKS = {"compress_report.csv", "compress_settings.json"}
@@ -66,6 +69,8 @@ def tree(tmp_path_factory):
     (source / "empty.mp4").touch()
     (source / "gone.mp4").symlink_to("nowhere.mp4")
     (source / "notes.txt").write_text("not a video")
+    shutil.copy(source / "wide.mp4", source / "sub" / "bare")
+    shutil.copy(source / "wide.mp4", source / "sub" / "odd.VIDEO")
     (source / ".hidden.mp4").write_text("not a video")
     whole = make_video(root / "whole.mp4", "320x240", 8, *X264, "-movflags", "+faststart")
     (source / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -104,10 +109,15 @@ def test_bad_videos_are_reported_and_the_others_are_made(tree):
     for name in bad:
         assert f"failed: {name}: {rows[name]['reason']}" in done.stderr
     assert "11 compressed, 0 already there, 4 failed" in done.stdout
+    assert "no videos by their names: 1 .txt, 1 no extension, 1 .video\n" in done.stdout
     assert files_under(target) == {output_of(name) for name in [*GOOD, "sound.mkv"]} | BOOKS
     row = rows["wide.mp4"]
     assert int(row["source_bytes"]) == (source / "wide.mp4").stat().st_size
     assert int(row["output_bytes"]) == (target / "wide.mp4").stat().st_size
+
+
+def test_what_is_compressed_is_what_training_finds():
+    assert {f".{suffix}" for suffix in VIDEO_SUFFIXES} == set(EXTENSIONS)
 
 
 def test_name_that_is_not_utf8_is_reported(tmp_path):
@@ -194,7 +204,9 @@ def test_user_errors(tmp_path):
     (tmp_path / "none").mkdir()
     out = tmp_path / "out"
     assert_refused(compress(tmp_path / "absent", out), "--input_root", "absent")
-    assert_refused(compress(tmp_path / "none", out), "no videos found")
+    assert_refused(compress(tmp_path / "none", out), "no videos found", ".wmv)\n")
+    (tmp_path / "none" / "a").touch()
+    assert_refused(compress(tmp_path / "none", out), "no videos found", "; there: 1 no extension)")
     assert_refused(compress(source, source), "--output_root is --input_root")
     assert_refused(compress(source, source / "x"), "inside --input_root")
     assert_refused(compress(source, tmp_path), "inside --output_root")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing_files, json_ids, json_object, refuse_shared
+from tvr.dataloaders.annotations import existing_files, json_ids, json_object, refuse_overlaps
 from tvr.dataloaders.captions import NOT_LISTED, clean, matched, paragraph_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
@@ -34,8 +34,8 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = json_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, json_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, json_ids)
     annotations = json_object(path)
     found, others = matched(listed, annotations, path)
     sentences: dict[str, list[str]] = {}
@@ -46,12 +46,12 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         segments[video_id] = (0.0, float(math.ceil(_duration(content, where))))
     captions, left_out = paragraph_captions(listed, sentences, path)
     return AnnotatedSplit(
-        [caption.video_id for caption in captions],
+        {caption.video_id: listed[caption.video_id] for caption in captions},
         captions,
         VIDEOS[split],
         VIDEOS[split],
-        {**left_out, NOT_LISTED: others},
-        segments,
+        left_out={**left_out, NOT_LISTED: others},
+        segments=segments,
         rows={list_file.name: len(listed), path.name: len(annotations)},
     )
 

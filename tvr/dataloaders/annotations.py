@@ -6,12 +6,20 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.videos import match_key
+from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
+
+# How a file begins that is not what its name says, what that is, and what to do
+OTHER_KINDS = (
+    (b"<", "a web page (HTML or XML)", "Download the file itself"),
+    (b"version https://git-lfs", "a git-lfs pointer", "Get what it stands for: git lfs pull"),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gunzip"),
+    (b"PK\x03\x04", "a zip archive", "Unpack it: unzip"),
+)
 
 
 def first_there(anno_path: Path, names: tuple[str, ...]) -> Path | None:
@@ -35,15 +43,28 @@ def existing_files(anno_path: Path, needed: list[tuple[str, ...]]) -> list[Path]
     return [path for path in found.values() if path is not None]
 
 
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, with or without a byte-order mark.
+def read_content(path: Path) -> bytes:
+    """The bytes of an annotation file, without a byte-order mark.
 
-    Raises UserError if the file cannot be read or, naming the line, is not UTF-8.
+    Raises UserError if it cannot be read, or is a page, a pointer or an archive by its looks.
     """
     try:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}). Get it again.") from error
+    beginning = content[:1000].lstrip()
+    for sign, kind, way_out in OTHER_KINDS:
+        if beginning.startswith(sign):
+            raise UserError(f"{path}: it looks like {kind}, not annotations. {way_out}.")
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The content of a UTF-8 file, with or without a byte-order mark.
+
+    Raises UserError as `read_content` and, naming the line, if it is not UTF-8.
+    """
+    content = read_content(path)
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -58,9 +79,11 @@ def text_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yield (where, line) for each line that is not blank, without its line end.
 
     `where` names the file and the line. Lines end with a line feed only: a sentence may hold
-    characters that `str.splitlines` takes for ends. Raises UserError as `read_text`.
+    characters that `str.splitlines` takes for ends. Where the file has none at all, they end
+    with a carriage return, as in files of old Macs. Raises UserError as `read_text`.
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    text = read_text(path)
+    for number, line in enumerate(text.split("\n" if "\n" in text else "\r"), start=1):
         if line.strip():
             yield f"{path}, line {number}", line.rstrip("\r")
 
@@ -74,6 +97,9 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
     the header (a comma outside quotes would otherwise cut a sentence silently).
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    # DictReader's own line_num stays behind at a row that cannot be read
+    lines = reader.reader
+    complete = 0
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
         if not set(needed) <= set(columns):
@@ -82,8 +108,10 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
                 f"{', '.join(needed)} are needed. Use the published file, header included."
             )
         reader.fieldnames = columns
+        complete = lines.line_num
         for number, row in enumerate(reader, start=1):
-            where = f"{path}, row {number} (line {reader.line_num})"
+            complete = lines.line_num
+            where = f"{path}, row {number} (line {complete})"
             if None in row:
                 raise UserError(
                     f"{where}: more fields than the {len(columns)} columns of the header. "
@@ -91,8 +119,10 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
                 )
             yield where, {name: (value or "").strip() for name, value in row.items()}
     except csv.Error as error:
+        first, last = complete + 1, lines.line_num
+        place = f"lines {first} to {last}" if first < last else f"line {last}"
         raise UserError(
-            f"{path}, line {reader.line_num}: not readable as CSV ({error}). Get it again."
+            f"{path}, {place}: not readable as CSV ({error}). Correct the quotes, or get it again."
         ) from error
 
 
@@ -113,7 +143,7 @@ def listed_ids(path: Path) -> dict[str, str]:
     """
     places = _unique(path, ((where, line.strip()) for where, line in text_lines(path)))
     for video_id, where in places.items():
-        if "," in video_id or "\t" in video_id:
+        if any(sign in video_id for sign in ",\t\r<"):
             raise UserError(
                 f"{where}: {video_id!r} is not one id. Use the published list, one id a line."
             )
@@ -134,20 +164,38 @@ def json_ids(path: Path) -> dict[str, str]:
 
 def _unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
     places: dict[str, str] = {}
-    keys: dict[str, str] = {}
+    names: dict[str, str] = {}
     for where, video_id in rows:
         if not video_id:
             raise UserError(f"{where}: the video id is empty. Fill it in or remove the row.")
-        first = keys.setdefault(match_key(video_id), video_id)
-        if first in places:
+        first = look_up(video_id, names)
+        if first is not None:
             raise UserError(
                 f"{where}: {video_id} is listed a second time (first: {places[first]}). "
                 "Remove one of the two rows."
             )
+        names[stem(video_id)] = video_id
         places[video_id] = where
     if not places:
         raise UserError(f"{path}: it lists no videos. Use the published file.")
     return places
+
+
+def refuse_overlaps(
+    listed: dict[str, str],
+    split: str,
+    lists: Mapping[str, Path],
+    read: Callable[[Path], dict[str, str]],
+) -> None:
+    """Raises UserError if a video of `split` is also in the list of a later split.
+
+    `lists` has the list files in the order of the splits, training first. Those that are not
+    there are passed over: a run needs only some of them.
+    """
+    splits = list(lists)
+    for later in splits[splits.index(split) + 1 :]:
+        if lists[later].is_file():
+            refuse_shared(listed, read(lists[later]), later)
 
 
 def refuse_shared(listed: dict[str, str], others: dict[str, str], kind: str) -> None:
@@ -155,9 +203,9 @@ def refuse_shared(listed: dict[str, str], others: dict[str, str], kind: str) -> 
 
     Both map ids to places.
     """
-    keys = {match_key(video_id): video_id for video_id in others}
+    names = {stem(video_id): video_id for video_id in others}
     for video_id, where in listed.items():
-        other = keys.get(match_key(video_id))
+        other = look_up(video_id, names)
         if other is not None:
             raise UserError(
                 f"{where}: {video_id} is also a {kind} video ({others[other]}). Using it for both "

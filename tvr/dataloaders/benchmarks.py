@@ -5,12 +5,14 @@ A new benchmark is one module with what `Reader` lists, and one line in `DATATYP
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from tvr.dataloaders import activity, didemo, lsmdc, msrvtt, msvd, vatex
 from tvr.dataloaders.records import AnnotatedSplit, Clip, Split
-from tvr.dataloaders.videos import find_videos
+from tvr.dataloaders.videos import VideoIndex, find_videos
 from tvr.utils.errors import UserError
 
 
@@ -68,50 +70,51 @@ def load_split(
     anno_path: Path,
     video_path: Path,
     allow_partial_gallery: bool = False,
+    allow_partial_training: bool = False,
 ) -> Split:
     """Read one split's annotations and find its videos.
 
     `split` is "train", "test", or "val" where `has_validation`. A clip without a file that is
     known to be broken in public copies of the benchmark is left out, named in `left_out`, and
-    excused from the documented size; a file of it that cannot be played is to be deleted. With
-    `allow_partial_gallery`, other clips of "val" and "test" without a file are left out and
-    counted in `left_out`; such a training clip is always an error. Raises UserError for missing
-    folders and files, malformed annotations, missing videos, and an evaluation gallery of another
-    size than the documented one.
+    excused from the documented size; a file of it that cannot be played is to be deleted. Other
+    clips without a file are left out and counted in `left_out` only with `allow_partial_gallery`
+    ("val" and "test") or `allow_partial_training`. Raises UserError for missing folders and
+    files, malformed annotations, missing videos, a file of two videos, and an evaluation gallery
+    with another number of videos or captions than documented.
     """
     assert split in SPLITS, split
     assert split != "val" or has_validation(datatype, protocol), (datatype, protocol)
     check_folders(anno_path, video_path)
     annotated = DATATYPES[datatype].read_captions(anno_path, protocol, split)
-    partial = allow_partial_gallery and split != "train"
+    partial = allow_partial_training if split == "train" else allow_partial_gallery
     index = find_videos(video_path)
-    paths = {video_id: index.get(video_id) for video_id in annotated.video_ids}
+    paths = {video_id: index.get(video_id) for video_id in annotated.places}
+    _refuse_shared_files(paths)
     without = [video_id for video_id, path in paths.items() if path is None]
-    excused = [video_id for video_id in without if video_id in annotated.known_broken]
     missing = [video_id for video_id in without if video_id not in annotated.known_broken]
     if (missing and not partial) or (without and len(without) == len(paths)):
-        raise _missing_error(missing or excused, len(paths), split, video_path)
-    left_out = annotated.left_out_counts()
-    if excused:
-        left_out[f"known broken videos without a file ({', '.join(excused)})"] = len(excused)
-    if missing:
-        left_out["videos without a file"] = len(missing)
-    found = _split(f"{datatype} {protocol} {split}", annotated, paths, left_out, len(excused))
+        doctor = _doctor_command(datatype, protocol, anno_path, video_path)
+        raise _missing_error(missing or without, annotated.places, split, video_path, doctor)
+    found = _split(f"{datatype} {protocol} {split}", annotated, paths, index)
     if split != "train" and not partial and not found.is_complete():
         raise UserError(
-            f"{found.summary()}. The gallery has {len(found.clips):,} videos, documented are "
-            f"{found.documented_videos:,}, so results would not compare. Use the published list "
-            f"in --anno_path {anno_path}, or pass --allow_partial_gallery 1."
+            f"{found.summary()}. The gallery has {'; '.join(found.differences())}: results would "
+            f"not compare. Use the published files in --anno_path {anno_path}, or pass "
+            "--allow_partial_gallery 1."
         )
     return found
 
 
+def _doctor_command(datatype: str, protocol: str, anno_path: Path, video_path: Path) -> str:
+    """The command line that lists every missing video in a file."""
+    folders = ("--anno_path", str(anno_path), "--video_path", str(video_path))
+    kind = ("--datatype", datatype, "--protocol", protocol)
+    command = ("python", "-m", "tvr.dataloaders.check", *kind, *folders, "--csv", "missing.csv")
+    return shlex.join(command)
+
+
 def _split(
-    name: str,
-    annotated: AnnotatedSplit,
-    paths: dict[str, Path | None],
-    left_out: dict[str, int],
-    excused_videos: int,
+    name: str, annotated: AnnotatedSplit, paths: dict[str, Path | None], index: VideoIndex
 ) -> Split:
     """The annotated clips that have a path, and their captions."""
     whole = (None, None)
@@ -120,17 +123,56 @@ def _split(
         for video_id, path in paths.items()
         if path is not None
     ]
-    captions = [caption for caption in annotated.captions if paths[caption.video_id]]
-    documented = annotated.documented_videos, annotated.documented_captions
-    return Split(name, clips, captions, documented[0], left_out, documented[1], excused_videos)
+    without = {video_id for video_id, path in paths.items() if path is None}
+    excused = sorted(without & annotated.known_broken)
+    left_out = annotated.left_out_counts()
+    if excused:
+        left_out[f"known broken videos without a file ({', '.join(excused)})"] = len(excused)
+    if len(without) > len(excused):
+        left_out["videos without a file"] = len(without) - len(excused)
+    unseen = sum(caption.video_id in excused for caption in annotated.captions)
+    return Split(
+        name,
+        clips,
+        [caption for caption in annotated.captions if caption.video_id not in without],
+        annotated.documented_videos,
+        left_out,
+        annotated.documented_captions,
+        annotated.excused_videos + len(excused),
+        annotated.excused_captions + unseen,
+        _several_files(clips, index),
+    )
 
 
-def _missing_error(missing: list[str], total: int, split: str, video_path: Path) -> UserError:
+def _refuse_shared_files(paths: dict[str, Path | None]) -> None:
+    owners: dict[Path, str] = {}
+    for video_id, path in paths.items():
+        if path is not None and owners.setdefault(path, video_id) != video_id:
+            raise UserError(
+                f"{path}: it would be the video of {owners[path]} and of {video_id}. Name the "
+                "files as the list names the videos, with v_ or without."
+            )
+
+
+def _several_files(clips: list[Clip], index: VideoIndex) -> dict[str, int]:
+    several = [clip for clip in clips if index.others(clip.video_id)]
+    if not several:
+        return {}
+    used, other = several[0].path, index.others(several[0].video_id)[0]
+    return {f"videos with several files ({used}, not {other})": len(several)}
+
+
+def _missing_error(
+    missing: list[str], places: Mapping[str, str], split: str, video_path: Path, doctor: str
+) -> UserError:
     named = ", ".join(missing[:NAMED_IDS]) + (", ..." if len(missing) > NAMED_IDS else "")
     way_out = "Put the files below that folder (any common video extension)"
-    if split != "train" and len(missing) < total:
-        way_out += ", or pass --allow_partial_gallery 1 to evaluate without them"
+    if len(missing) < len(places):
+        flag = "--allow_partial_training" if split == "train" else "--allow_partial_gallery"
+        action = "train" if split == "train" else "evaluate"
+        way_out += f", or pass {flag} 1 to {action} without them"
     return UserError(
-        f"--video_path {video_path}: {len(missing):,} of the {total:,} {split} videos have no file "
-        f"there: {named}. {way_out}."
+        f"--video_path {video_path}: {len(missing):,} of the {len(places):,} {split} videos have "
+        f"no file there: {named} (first: {places[missing[0]]}). {way_out}. All are listed by: "
+        f"{doctor}"
     )

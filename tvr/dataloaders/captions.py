@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tvr.dataloaders.records import Caption, LeftOut
-from tvr.dataloaders.videos import match_key
+from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
 
 EMPTY = "empty captions"
@@ -37,7 +37,7 @@ def matched(
     Ids match with or without extension and `v_`. Raises UserError for an id that is not a string
     and for two annotations of one video.
     """
-    names = {match_key(video_id): video_id for video_id in listed}
+    names = {stem(video_id): video_id for video_id in listed}
     found: dict[str, Any] = {}
     others: list[LeftOut] = []
     place = str(path)
@@ -45,7 +45,7 @@ def matched(
         if not isinstance(annotated_id, str):
             kind = type(annotated_id).__name__
             raise UserError(f"{path}: an id is of type {kind}, a string is needed. Correct it.")
-        video_id = names.get(match_key(annotated_id))
+        video_id = look_up(annotated_id, names)
         if video_id is None:
             others.append(LeftOut(annotated_id, place))
         elif video_id in found:
@@ -124,5 +124,22 @@ def _empty(
 
 def known_broken(video_ids: Iterable[str], names: frozenset[str]) -> frozenset[str]:
     """Those of `video_ids` that are among `names`, with or without extension."""
-    keys = {match_key(name) for name in names}
-    return frozenset(video_id for video_id in video_ids if match_key(video_id) in keys)
+    stems = {stem(name) for name in names}
+    return frozenset(video_id for video_id in video_ids if stem(video_id) in stems)
+
+
+def removed_broken(
+    listed: Collection[str], names: Collection[str], documented: int
+) -> tuple[dict[str, list[LeftOut]], int]:
+    """What makes a list shorter than documented with good reason: videos of `names`.
+
+    Returns those that it lacks, under the reason that names them, and by how many videos it is
+    short; nothing and 0 if it is not short, or by more than they explain.
+    """
+    stems = set(map(stem, listed))
+    absent = sorted(name for name in names if stem(name) not in stems)
+    short = documented - len(listed)
+    if not 0 < short <= len(absent):
+        return {}, 0
+    reason = f"known broken videos that are not in the list ({', '.join(absent)})"
+    return {reason: [LeftOut(name) for name in absent]}, short

@@ -59,15 +59,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--video_path", type=Path, required=True, help="folder of videos")
     add("--decode", action="store_true", help="decode every video as a run would")
     add("--csv", type=Path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
-    add(
-        "--allow_partial_gallery",
-        type=zero_or_one,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="0|1",
-        help="as the run's: accept a gallery that has not the documented size [0]",
-    )
+    for flag, what in (
+        ("--allow_partial_gallery", "a gallery that has not the documented size"),
+        ("--allow_partial_training", "training videos without a file, left out"),
+    ):
+        switch = {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
+        add(flag, **switch, default=False, help=f"as the run's: accept {what} [0]")
     add("--workers", type=count, default=os.cpu_count() or 1, help="videos at a time [cores]")
     add("--framerate", type=rate, default=1.0, help="as the run's --video_framerate [1]")
     add("--max_frames", type=count, default=12, help="as the run's [12]")
@@ -142,6 +139,11 @@ def print_split(report: SplitReport) -> None:
     for reason, rows in annotated.left_out_counts().items():
         print(f"  left out: {rows:,} {reason}")
     print(f"  videos: {len(report.clips):,} found, {_named(report.missing)} missing")
+    if report.others:
+        first, (other, *_) = next(iter(report.others.items()))
+        used = next(clip.path for clip in report.clips if clip.video_id == first)
+        print(f"  several files: {_named(list(report.others))}")
+        print(f"    {_printable(f'{used} is used, not {other}')}")
     print(f"  unreadable: {_named(list(report.unreadable))}")
     for reason in list(report.unreadable.values())[:NAMED_IDS]:
         print(f"    {_printable(reason)}")

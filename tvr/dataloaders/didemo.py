@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_shared
-from tvr.dataloaders.captions import NOT_LISTED, clean, known_broken, paragraph_captions
+from tvr.dataloaders.annotations import existing_files, json_list, listed_ids, refuse_overlaps
+from tvr.dataloaders.captions import (
+    NOT_LISTED,
+    clean,
+    known_broken,
+    paragraph_captions,
+    removed_broken,
+)
 from tvr.dataloaders.records import AnnotatedSplit, LeftOut
-from tvr.dataloaders.videos import match_key
+from tvr.dataloaders.videos import look_up, stem
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("standard",)
@@ -37,15 +43,15 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
 
     Only videos that are both listed and described are used; the others and empty descriptions are
     left out. Raises UserError for a missing or malformed file, an id listed twice or also in the
-    test list, and a video with empty descriptions only.
+    list of a later split, and a video with empty descriptions only.
     """
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, listed_ids)
     entries = json_list(path)
-    names = {match_key(video_id): video_id for video_id in listed}
+    names = {stem(video_id): video_id for video_id in listed}
     sentences: dict[str, list[str]] = {}
     others: dict[str, LeftOut] = {}
     for number, row in enumerate(entries, start=1):
@@ -53,20 +59,23 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
         video = row.get("video")
         if not isinstance(video, str):
             raise UserError(f"{where}: video is {video!r:.80}, a name is needed. Correct it.")
-        video_id = names.get(match_key(video))
+        video_id = look_up(video, names)
         if video_id is None:
-            others.setdefault(match_key(video), LeftOut(video, where))
+            others.setdefault(stem(video), LeftOut(video, where))
         else:
             text = clean(row.get("description"), f"{where} (description)")
             sentences.setdefault(video_id, []).append(text)
     captions, left_out = paragraph_captions(listed, sentences, path)
     used = [caption.video_id for caption in captions]
+    removed, excused = removed_broken(listed, UNREADABLE if split == "test" else (), VIDEOS[split])
     return AnnotatedSplit(
-        used,
+        {video_id: listed[video_id] for video_id in used},
         captions,
         VIDEOS[split],
         VIDEOS[split],
-        {**left_out, NOT_LISTED: list(others.values())},
+        excused,
+        excused,
+        {**left_out, **removed, NOT_LISTED: list(others.values())},
         segments=dict.fromkeys(used, SEGMENT),
         known_broken=known_broken(used, UNREADABLE),
         rows={list_file.name: len(listed), path.name: len(entries)},

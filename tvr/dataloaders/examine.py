@@ -39,6 +39,7 @@ class Data:
     max_frames: int
     video_decoder: str
     allow_partial_gallery: bool
+    allow_partial_training: bool
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Header:
 class SplitReport:
     """What is found of one split. `refusal` is why a run would not accept it, if so.
 
-    `files` maps the interchangeable names of each annotation file to the one that is read, if any.
+    `files` maps the interchangeable names of each annotation file to the one that is read, if any,
+    `others` a video to its further files, which are not used.
     """
 
     name: str
@@ -65,6 +67,7 @@ class SplitReport:
     refusal: str | None = None
     clips: list[Clip] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    others: dict[str, list[Path]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     headers: list[Header] = field(default_factory=list)
 
@@ -97,18 +100,13 @@ def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
             data.anno_path,
             data.video_path,
             data.allow_partial_gallery,
+            data.allow_partial_training,
         )
     except UserError as error:
         report.refusal = str(error)
     if report.annotated is None:
         return report
-    for video_id in report.annotated.video_ids:
-        path = index.get(video_id)
-        if path is None:
-            report.missing.append(video_id)
-        else:
-            segment = report.annotated.segments.get(video_id, (None, None))
-            report.clips.append(Clip(video_id, path, *segment))
+    _find_clips(report, report.annotated, index)
     action = "decode" if data.decode else "look at"
     with ThreadPoolExecutor(data.workers) as pool:
         looked = pool.map(lambda clip: look_at(clip, data), report.clips)
@@ -124,6 +122,18 @@ def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return report
+
+
+def _find_clips(report: SplitReport, annotated: AnnotatedSplit, index: VideoIndex) -> None:
+    for video_id in annotated.video_ids:
+        path = index.get(video_id)
+        if path is None:
+            report.missing.append(video_id)
+            continue
+        segment = annotated.segments.get(video_id, (None, None))
+        report.clips.append(Clip(video_id, path, *segment))
+        if others := index.others(video_id):
+            report.others[video_id] = others
 
 
 def look_at(clip: Clip, data: Data) -> tuple[Header | None, str | None]:
@@ -167,9 +177,12 @@ def unannotated(index: VideoIndex, reports: list[SplitReport]) -> list[Path]:
     if any(report.annotated is None for report in reports):
         return []
     used = {clip.path for report in reports for clip in report.clips}
+    used |= {path for report in reports for other in report.others.values() for path in other}
     # Other files, a report of the compression for example, may lie there too
     videos = [
-        p for p in index.exact.values() if p.suffix.lower() in EXTENSIONS or p.name.endswith(".")
+        path
+        for path in index.files.values()
+        if path.suffix.lower() in EXTENSIONS or path.name.endswith(".")
     ]
     return sorted(path for path in videos if path not in used)
 
@@ -191,7 +204,10 @@ def differences(report: SplitReport, anno_path: Path) -> list[tuple[str, str, st
         rows += [(name, video_id, place, f"left out: {reason}") for video_id, place in removed]
     for video_id in report.missing:
         known = ", known to be broken" if video_id in annotated.known_broken else ""
-        rows.append((name, video_id, "", f"no video file{known}"))
+        rows.append((name, video_id, annotated.places[video_id], f"no video file{known}"))
     paths = {clip.video_id: str(clip.path) for clip in report.clips}
     rows += [(name, video_id, paths[video_id], why) for video_id, why in report.unreadable.items()]
+    for video_id, others in report.others.items():
+        unused = f"not used: {paths[video_id]} is"
+        rows += [(name, video_id, str(path), unused) for path in others]
     return rows

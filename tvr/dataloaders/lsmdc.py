@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing_files, refuse_shared, text_lines
-from tvr.dataloaders.captions import EMPTY, known_broken
+from tvr.dataloaders.annotations import existing_files, refuse_overlaps, text_lines
+from tvr.dataloaders.captions import EMPTY, known_broken, removed_broken
 from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
 from tvr.utils.errors import UserError
 
@@ -42,7 +42,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     rows, the documented clips are that many less the repetitions. Training rows with an empty
     sentence are left out. Raises UserError, naming file and line, for a missing file,
     a row with other columns or without an id, an empty sentence outside training, an id that
-    repeats in the test file, and a clip that is also in the test file.
+    repeats in the test file, and a clip that is also in the file of a later split.
     """
     assert protocol in PROTOCOLS, protocol
     (path,) = existing_files(anno_path, needed_files(protocol, split))
@@ -67,25 +67,30 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
             )
     if not texts:
         raise UserError(f"{path}: no row with a sentence. Use the published file.")
-    test_file = anno_path / FILES["test"]
-    if split != "test" and test_file.is_file():
-        tested = {clip_id: where for where, clip_id, _ in _rows(test_file)}
-        refuse_shared(places, tested, "test")
+    files = {name: anno_path / file for name, file in FILES.items()}
+    refuse_overlaps(places, split, files, _places)
     captions = [
         Caption(f"{clip_id}#{k}", clip_id, text)
         for clip_id, said in texts.items()
         for k, text in enumerate(said)
     ]
     repeated = len(captions) - len(texts)
+    removed, excused = removed_broken(texts, BROKEN if split == "test" else (), ROWS[split])
     return AnnotatedSplit(
-        list(texts),
+        places,
         captions,
         ROWS[split] - repeated,
         ROWS[split],
-        {EMPTY: empty},
+        excused,
+        excused,
+        {EMPTY: empty, **removed},
         known_broken=known_broken(texts, BROKEN),
         rows={path.name: len(captions) + len(empty)},
     )
+
+
+def _places(path: Path) -> dict[str, str]:
+    return {clip_id: where for where, clip_id, _ in _rows(path)}
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -93,11 +98,15 @@ def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for where, line in text_lines(path):
         fields = line.split("\t")
         clip_id = fields[0].strip(' "')
-        # some rows end in another tab
-        if not clip_id or len(fields) < COLUMNS or any(map(str.strip, fields[COLUMNS:])):
+        # Times are written in several ways, but never with letters, as names and sentences are;
+        # and some rows end in another tab
+        worded = any(map(str.isalpha, "".join(fields[1 : COLUMNS - 1])))
+        other = len(fields) < COLUMNS or any(map(str.strip, fields[COLUMNS:]))
+        if not clip_id or other or worded:
             raise UserError(
-                f"{where}: {COLUMNS} columns separated by tabs are needed, a clip id first and "
-                f"the sentence last; seen: {line!r:.80}. Use the published file."
+                f"{where}: {COLUMNS} columns separated by tabs are needed: a clip id, four times "
+                f"such as 00.23.28.872 and the sentence; seen: {line!r:.80}. Use the published "
+                "file, and no header row."
             )
         yield where, clip_id, _unquoted(fields[COLUMNS - 1].strip())
 

@@ -13,6 +13,7 @@ from tvr.dataloaders.annotations import (
 )
 from tvr.dataloaders.captions import clean, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
+from tvr.dataloaders.videos import stem
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("9k", "7k", "full")
@@ -53,9 +54,10 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     validation videos together: for a validation that is honest, the latter are not trained on.
     Videos come in the order of the list ("full" and validation: in the order of their numbers),
     a video's captions in the order of the captions file, so the result is the same for every
-    public form of the captions. Raises UserError, naming file and row, for a missing or malformed
-    file, a row without a caption, an id listed twice or in two splits, a training id without any
-    caption, and a captions file without any official video of the split.
+    public form of the captions. Empty captions are left out, but not from 1k-A's test list. Raises
+    UserError, naming file and row, for a missing or malformed file, a row of that list without a
+    caption, an id listed twice or in two splits, a training id without any caption, and a captions
+    file without any official video of the split.
     """
     assert protocol in PROTOCOLS, protocol
     assert split in ("train", "test") or (split == "val" and protocol in VALIDATED_PROTOCOLS)
@@ -87,7 +89,7 @@ def _read_test(path: Path) -> AnnotatedSplit:
             )
         captions.append(Caption(f"{row['video_id']}#0", row["video_id"], row["sentence"]))
     rows = {path.name: len(captions)}
-    return AnnotatedSplit(list(unique_ids(path)), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
+    return AnnotatedSplit(unique_ids(path), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
 
 
 def _read_train(
@@ -95,16 +97,17 @@ def _read_train(
 ) -> AnnotatedSplit:
     rows = {train_list.name: len(listed)}
     validated = set(_official_ids("val")) if protocol in VALIDATED_PROTOCOLS else set()
-    held_out = [LeftOut(*item) for item in listed.items() if item[0] in validated]
-    listed = {v: where for v, where in listed.items() if v not in validated}
+    held_out = [LeftOut(*item) for item in listed.items() if stem(item[0]) in validated]
+    listed = {v: where for v, where in listed.items() if stem(v) not in validated}
     files, source = _halves(captions_file)
     texts: dict[str, list[str]] = {video_id: [] for video_id in listed}
     for path in files:
         rows[path.name] = _collect_texts(path, texts)
     captions, left_out = sentence_captions(listed, texts, source)
     left_out["validation videos"] = held_out
-    documented = TRAIN_VIDEOS[protocol], SENTENCES_A_VIDEO * TRAIN_VIDEOS[protocol]
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    videos = TRAIN_VIDEOS[protocol] - len(held_out)
+    documented = videos, SENTENCES_A_VIDEO * videos
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _halves(captions_file: Path) -> tuple[list[Path], str]:
@@ -136,14 +139,15 @@ def _read_official(path: Path, split: str) -> AnnotatedSplit:
         LeftOut(video_id) for video_id in ids if video_id not in listed
     ]
     documented = len(ids), SENTENCES_A_VIDEO * len(ids)
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _collect_texts(path: Path, texts: dict[str, list[str]]) -> int:
     """Append each caption of `path` to its video's list; videos not in `texts` are passed over.
 
-    Returns how many captions the file has.
+    Ids match with or without extension. Returns how many captions the file has.
     """
+    by_stem = {stem(video_id): said for video_id, said in texts.items()}
     list_key, id_key = OTHER_KEYS.get(path.name, ("sentences", "video_id"))
     rows = json_list(path, list_key)
     for number, row in enumerate(rows, start=1):
@@ -153,14 +157,7 @@ def _collect_texts(path: Path, texts: dict[str, list[str]]) -> int:
                 f'{path}, row {number} of "{list_key}": {id_key} is {video_id!r}, a string is '
                 "needed. Use the published file."
             )
-        found = texts.get(video_id)
-        if found is None:
-            continue
-        text = row.get("caption")
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(
-                f'{path}, row {number} of "{list_key}": {video_id} has no caption there '
-                f"(caption is {text!r}). Fill it in or remove the row."
-            )
-        found.append(clean(text, str(path)))
+        said = by_stem.get(stem(video_id))
+        if said is not None:
+            said.append(clean(row.get("caption"), f'{path}, row {number} of "{list_key}"'))
     return len(rows)

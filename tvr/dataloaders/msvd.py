@@ -7,8 +7,8 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from tvr.dataloaders.annotations import existing_files, listed_ids, refuse_shared
-from tvr.dataloaders.captions import clean, matched, sentence_captions
+from tvr.dataloaders.annotations import existing_files, listed_ids, read_content, refuse_overlaps
+from tvr.dataloaders.captions import EMPTY, clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
 
@@ -31,14 +31,14 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
 
     A caption is a list of tokens, joined by spaces (or already a string). Empty captions are left
     out. Raises UserError for a missing or malformed file, an id listed twice or also
-    in the test list, a listed video without captions, and a pickle that holds anything but
-    dictionaries, lists and strings.
+    in the list of a later split, a listed video without captions, and a pickle that holds
+    anything but dictionaries, lists and strings.
     """
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, listed_ids)
     content = load_plain_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a dictionary from ids to captions is needed. Get it again.")
@@ -47,13 +47,27 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     captions, left_out = sentence_captions(listed, texts, str(path))
     documented = VIDEOS[split], CAPTIONS[split]
     rows = {list_file.name: len(listed), path.name: len(content)}
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(
+        listed,
+        captions,
+        *documented,
+        # the documented numbers are of the pickle's entries, whatever is in them
+        excused_captions=len(left_out[EMPTY]),
+        left_out=left_out,
+        rows=rows,
+    )
 
 
 def _texts(said: object, where: str) -> list[str]:
     if not isinstance(said, list | tuple):
         kind = type(said).__name__
         raise UserError(f"{where}: a list of captions is needed, not {kind}. Get it again.")
+    words = [entry.split() for entry in said if isinstance(entry, str)]
+    if len(words) == len(said) and max(map(len, words), default=0) == 1:
+        raise UserError(
+            f"{where}: {list(said)!r:.80} is one word an entry, so it seems to be one caption's "
+            "tokens. A list of captions is needed, each a list of tokens or a sentence."
+        )
     texts = []
     for number, tokens in enumerate(said, start=1):
         place = f"{where}, caption {number}"
@@ -67,14 +81,20 @@ def _texts(said: object, where: str) -> list[str]:
 class _PlainUnpickler(pickle._Unpickler):
     """Builds what needs no name looked up: dictionaries, lists, tuples, sets, strings, numbers.
 
-    Everything that a pickle can run, it first has to name; the one name that is known here
-    becomes a plain dictionary. This is the unpickler in Python, a second slower: ten bytes make
-    the one in C reserve and fill 32 GB.
+    Everything that a pickle can run, it first has to name. The names that are known here make
+    plain dictionaries, and the factory of a defaultdict, which is only named, stands for nothing.
+    This is the unpickler in Python, a second slower: ten bytes make the one in C reserve and fill
+    32 GB.
     """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return dict
+        if (module, name) == ("collections", "defaultdict"):
+            # A new function each time: a pickle can set attributes on what it named
+            return lambda *_factory: {}
+        if (module, name) in (("builtins", "list"), ("__builtin__", "list")):
+            return None
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
@@ -83,11 +103,9 @@ def load_plain_pickle(path: Path) -> Any:
 
     Raises UserError for any other pickle, and for a damaged one.
     """
+    content = read_content(path)
     try:
-        content = io.BytesIO(path.read_bytes())
-        return _PlainUnpickler(content, encoding="utf-8").load()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Get it again.") from error
+        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except Exception as error:
         # damaged bytes can raise nearly anything
         reason = str(error) or "cut off"

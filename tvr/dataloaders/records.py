@@ -42,8 +42,9 @@ class Split:
 
     `documented_videos` and `documented_captions` are the sizes the benchmark documents for this
     split (None where no such number exists); `left_out` maps a reason to how many rows it removed.
-    `excused_videos` of the documented ones may be missing: known to be broken, named in
-    `left_out`.
+    `excused_videos` and `excused_captions` of the documented ones may be missing: those of videos
+    known to be broken, named in `left_out`, and captions that are counted there but empty. `notes`
+    counts what is used but a user may want to look at.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Split:
     left_out: dict[str, int] = field(default_factory=dict)
     documented_captions: int | None = None
     excused_videos: int = 0
+    excused_captions: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {clip.video_id for clip in self.clips}
@@ -64,15 +67,29 @@ class Split:
         index = {clip.video_id: i for i, clip in enumerate(self.clips)}
         return [index[caption.video_id] for caption in self.captions]
 
+    def differences(self) -> list[str]:
+        """How many videos and captions there are, for those that are not as many as documented."""
+        counts = (
+            ("videos", len(self.clips), self.excused_videos, self.documented_videos),
+            ("captions", len(self.captions), self.excused_captions, self.documented_captions),
+        )
+        return [
+            f"{found:,} {what}"
+            + (f" and {excused:,} excused" if excused else "")
+            + f", documented are {documented:,}"
+            for what, found, excused, documented in counts
+            if documented is not None and found + excused != documented
+        ]
+
     def is_complete(self) -> bool:
-        """Whether the gallery has the documented size, less the videos known to be broken."""
-        found = len(self.clips) + self.excused_videos
-        return self.documented_videos is None or found == self.documented_videos
+        """Whether it has the documented videos and captions, less those that are excused."""
+        return not self.differences()
 
     def oddities(self) -> dict[str, int]:
-        """Captions that are used as they are but that a user may want to look at."""
+        """`notes`, and captions that are used as they are but may be worth a look."""
         texts = [caption.text for caption in self.captions]
         found = {
+            **self.notes,
             "captions without a letter or digit": sum(not any(map(str.isalnum, t)) for t in texts),
             f"captions of over {LONG_CAPTION:,} characters": sum(
                 len(t) > LONG_CAPTION for t in texts
@@ -98,22 +115,30 @@ class Split:
 class AnnotatedSplit:
     """What a reader finds in the annotation files alone, before any video is looked for.
 
-    `video_ids` are unique and in the order of the list file; every caption's `video_id` is one
-    of them. `documented_videos` and `documented_captions` as in `Split`. `left_out` maps a reason
-    to what it removed, `segments` a video id to (start, end) seconds; other videos are used whole.
+    `places` maps the video ids, in the order of the list file, to where they are listed; every
+    caption's `video_id` is one of them. The documented and the excused numbers are as in `Split`.
+    `left_out` maps a reason to what it removed, `segments` a video id to (start, end) seconds;
+    other videos are used whole.
     The videos of `known_broken` are unreadable in the copies of the benchmark that people have:
     only if such a video has no file, it is left out without further ado. `rows` says how many rows
     or entries each file has, by its name.
     """
 
-    video_ids: list[str]
+    places: Mapping[str, str]
     captions: list[Caption]
     documented_videos: int | None = None
     documented_captions: int | None = None
+    excused_videos: int = 0
+    excused_captions: int = 0
     left_out: Mapping[str, Sequence[LeftOut]] = field(default_factory=dict)
     segments: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     known_broken: frozenset[str] = frozenset()
     rows: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The videos, in the order of the list file."""
+        return list(self.places)
 
     def left_out_counts(self) -> dict[str, int]:
         """How much each reason removed; reasons that removed nothing are not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvr.dataloaders.annotations import existing_files, json_object, listed_ids, refuse_shared
+from tvr.dataloaders.annotations import existing_files, json_object, listed_ids, refuse_overlaps
 from tvr.dataloaders.captions import clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
@@ -28,20 +28,20 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     """Read the ids and captions of one split from the folder `anno_path`.
 
     Empty captions are left out. Raises UserError for a missing or malformed file, an id listed
-    twice or also in the test list, and a listed video without captions.
+    twice or also in the list of a later split, and a listed video without captions.
     """
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    if split != "test" and (anno_path / LISTS["test"]).is_file():
-        refuse_shared(listed, listed_ids(anno_path / LISTS["test"]), "test")
+    lists = {name: anno_path / file for name, file in LISTS.items()}
+    refuse_overlaps(listed, split, lists, listed_ids)
     content = json_object(path)
     found, _ = matched(listed, content, path)
     texts = {video_id: _texts(said, f"{path}, {video_id}") for video_id, said in found.items()}
     captions, left_out = sentence_captions(listed, texts, str(path))
     documented = VIDEOS[split], SENTENCES_A_VIDEO * VIDEOS[split]
     rows = {list_file.name: len(listed), path.name: len(content)}
-    return AnnotatedSplit(list(listed), captions, *documented, left_out, rows=rows)
+    return AnnotatedSplit(listed, captions, *documented, left_out=left_out, rows=rows)
 
 
 def _texts(said: object, where: str) -> list[str]:

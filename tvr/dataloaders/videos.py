@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tvr.utils.errors import UserError
 
-EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".3gp", ".wmv", ".m4v")
+# compress_plan.py has the same list
+EXTENSIONS = (
+    *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".3gp", ".3g2", ".wmv", ".asf"),
+    *(".m4v", ".flv", ".ts", ".mts", ".m2ts", ".ogv"),
+)
 PREFIX = "v_"
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Video files by name without extension (`exact`) and also without `v_` (`bare`)."""
+    """Video files by name without extension, and the further ones of the names with several."""
 
-    exact: dict[str, Path]
-    bare: dict[str, Path]
+    files: Mapping[str, Path]
+    further: Mapping[str, list[Path]]
 
     def get(self, video_id: str) -> Path | None:
-        """The file of an id given with or without extension and `v_`; None if there is none.
+        """The file of an id, matched as by `names_of`; None if there is none."""
+        return look_up(video_id, self.files)
 
-        A file whose name has `v_` exactly where the id has it wins over one that differs.
-        """
-        return self.exact.get(stem(video_id)) or self.bare.get(match_key(video_id))
+    def others(self, video_id: str) -> list[Path]:
+        """Further files that an id matches, beside the one of `get`."""
+        matched: list[Path] = []
+        for name in names_of(video_id):
+            if name in self.files:
+                matched += [self.files[name], *self.further.get(name, ())]
+        return matched[1:]
 
 
 def stem(name: str) -> str:
     """`name` without a known video extension, in any case, and without a bare final dot."""
-    base, extension = os.path.splitext(name)
-    return (base if extension.lower() in EXTENSIONS else name).rstrip(".")
+    base, _, extension = name.rpartition(".")
+    return (base if base and f".{extension.lower()}" in EXTENSIONS else name).rstrip(".")
 
 
-def match_key(name: str) -> str:
-    """What two names of one video have in common: no known extension, final dot or `v_`."""
-    return stem(name).removeprefix(PREFIX)
+def names_of(name: str) -> list[str]:
+    """The stems that may stand for the same video, the likeliest first.
+
+    That is its own, with `v_` before it, and with one `v_` less: the id of a video may itself
+    begin with `v_`, so both sides of a comparison cannot be stripped alike.
+    """
+    exact = stem(name)
+    shorter = [exact.removeprefix(PREFIX)] if exact.startswith(PREFIX) else []
+    return [exact, PREFIX + exact, *shorter]
+
+
+def look_up(name: str, by_stem: Mapping[str, Value]) -> Value | None:
+    """What `by_stem` has for the video called `name`; None if it has nothing."""
+    for known in names_of(name):
+        if known in by_stem:
+            return by_stem[known]
+    return None
 
 
 def find_videos(root: Path) -> VideoIndex:
@@ -47,13 +73,13 @@ def find_videos(root: Path) -> VideoIndex:
     followed, a folder is entered once. Raises UserError if `root` or a folder in it cannot be
     listed.
     """
-    files = sorted(_walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path)))
-    exact: dict[str, Path] = {}
-    bare: dict[str, Path] = {}
-    for path in files:
-        exact.setdefault(stem(path.name), path)
-        bare.setdefault(match_key(path.name), path)
-    return VideoIndex(exact, bare)
+    files: dict[str, Path] = {}
+    further: dict[str, list[Path]] = {}
+    for path in sorted(_walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path))):
+        name = stem(path.name)
+        if files.setdefault(name, path) is not path:
+            further.setdefault(name, []).append(path)
+    return VideoIndex(files, further)
 
 
 def _walk(root: Path) -> Iterator[Path]:
