@@ -47,7 +47,7 @@ def find_videos(root: Path) -> VideoIndex:
     followed, a folder is entered once. Raises UserError if `root` or a folder in it cannot be
     listed.
     """
-    files = sorted(_walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path)))
+    files = sorted(walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path)))
     exact: dict[str, Path] = {}
     bare: dict[str, Path] = {}
     for path in files:
@@ -56,7 +56,12 @@ def find_videos(root: Path) -> VideoIndex:
     return VideoIndex(exact, bare)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, flag: str = "--video_path") -> Iterator[Path]:
+    """Every file below `root`, as `find_videos` says; `flag` is what named the folder.
+
+    Raises:
+        UserError: `root` or a folder in it cannot be listed.
+    """
     entered: set[str] = set()
     folders = [str(root)]
     while folders:
@@ -76,6 +81,6 @@ def _walk(root: Path) -> Iterator[Path]:
                         yield Path(entry.path)
         except OSError as error:
             raise UserError(
-                f"--video_path {root}: cannot list {folder} ({error.strerror}). "
+                f"{flag} {root}: cannot list {folder} ({error.strerror}). "
                 "Name the folder that holds the videos and can be read."
             ) from error
