@@ -20,10 +20,10 @@ from tvr.build import FROM_CHECKPOINT
 from tvr.config import Config, Parser, add_flag
 from tvr.dataloaders.frames import DECODERS
 from tvr.search.answers import as_json, as_table, printable, read_queries
-from tvr.search.engine import Engine
+from tvr.search.engine import Engine, check
 from tvr.search.indexing import UNREADABLE, Indexer
 from tvr.search.model import open_model
-from tvr.utils.arguments import count
+from tvr.utils.arguments import count, port
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         add("--model", help="the index's model, where it is no longer where it was")
         add("--device", choices=DEVICES, default="auto", help="where to compute [auto]")
     add_query_flags(query)
-    serve.add_argument("--port", type=count, default=8000, help="port to listen on [8000]")
+    serve.add_argument("--port", type=port, default=8000, help="port to listen on [8000]")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     return parser
 
@@ -132,8 +132,7 @@ def run_index(args: argparse.Namespace) -> None:
 def run_query(args: argparse.Namespace) -> None:
     """Answer the queries in the form that was asked for."""
     queries = args.queries + (read_queries(args.file) if args.file else [])
-    if not queries:
-        raise UserError('no query: give one, as in "a red circle moves left", or --file.')
+    check(queries, args.topk, args.candidates)
     engine = Engine.open(args.index, args.model, args.device)
     answers = engine.search(queries, args.topk, args.candidates, args.exact)
     if args.html:

@@ -210,6 +210,8 @@ class Engine:
 
 def check(queries: list[str], topk: int, candidates: int) -> None:
     """Raises UserError for a query that cannot be answered, or a count below 1."""
+    if not queries:
+        raise UserError('no query: give one, as in "a red circle moves left".')
     for name, count in (("topk", topk), ("candidates", candidates)):
         if count < 1:
             raise UserError(f"--{name} {count}: give at least 1.")

@@ -5,6 +5,7 @@ Shapes: F frames, C channels, H and W pixels.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def find_files(root: Path) -> list[File]:
     files = []
     for path in walk(root, "--videos"):
         if path.suffix.lower() in EXTENSIONS:
-            stat = path.stat()
-            files.append(File(str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
+            # it may go while the others are looked at
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                files.append(File(str(path.relative_to(root)), stat.st_size, stat.st_mtime_ns))
     if not files:
         raise UserError(f"--videos {root}: holds no video file ({', '.join(EXTENSIONS)}).")
     return sorted(files)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from tvr.encode import evaluating
 from tvr.models.gare import VideoFeatures
 from tvr.search.folder import Decoded, Folder, find_files
 from tvr.search.model import SearchModel
-from tvr.search.shards import Contents, File, Shard, Unreadable, contents_of, write_shard
+from tvr.search.shards import Contents, File, Shard, Unreadable, Video, contents_of, write_shard
 from tvr.search.store import Origin, commit, locked, next_shard, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
 from tvr.utils.errors import UserError
@@ -169,7 +169,38 @@ class Indexer:
         mask_BF = torch.stack([item.mask_F for item in batch]).to(run.device)
         with evaluating(gare), run.autocast():
             video = gare.encode_video(frames_BFCHW, mask_BF)
+        if not video.frames_BFD.isfinite().all():
+            raise UserError(f"--model {self.model.name}: it gives no finite features.")
         return VideoFeatures(video.frames_BFD.cpu(), video.mask_BF.cpu())
+
+
+def index_features(
+    index: Path, model: SearchModel, folder: Path, blocks: Iterable[VideoFeatures]
+) -> None:
+    """Make an index of features that were computed elsewhere: a shard a block, without previews.
+
+    The videos are numbered from 0 and not looked for in `folder`.
+
+    Raises:
+        UserError: `index` is no place for an index, or holds one of another model.
+    """
+    with locked(index):
+        shards = []
+        for block in blocks:
+            first = sum(len(shard.videos) for shard in shards)
+            files = [File(f"{first + i:08d}", 0, 0) for i in range(len(block.mask_BF))]
+            contents = contents_of(
+                [Video(file, None) for file in files],
+                block,
+                [b""] * len(files),
+                [],
+                model.gare.settings.padding,
+            )
+            path = next_shard(index)
+            write_shard(path, model.fingerprint, contents)
+            shards.append(Shard(path))
+        everything = [video.file for shard in shards for video in shard.videos]
+        commit(index, Origin.of(model, folder), live_parts(shards, everything))
 
 
 def write_list(path: Path, unreadable: list[Unreadable]) -> None:

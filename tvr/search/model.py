@@ -32,6 +32,11 @@ class SearchModel:
     gare: GARE
     fingerprint: str
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What features and scores depend on besides the weights."""
+        return settings(self.run.config)
+
 
 def open_model(
     name: str, given: dict[str, Any], device: str, log: logging.Logger, **flags: Any
@@ -71,10 +76,13 @@ def open_model(
     return SearchModel(name, given, run, gare, fingerprint(config, gare))
 
 
+def settings(config: Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in FROM_CHECKPOINT}
+
+
 def fingerprint(config: Config, gare: GARE) -> str:
     """16 hexadecimal digits for the weights and for every setting that features or scores need."""
-    settings = {name: getattr(config, name) for name in FROM_CHECKPOINT}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode())
     for name, tensor in sorted(gare.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

@@ -42,18 +42,25 @@ AGAIN = "Run the index command again; it repairs what is there"
 class Origin:
     """What an index was made with: the model by name or path and what it is, and the folder.
 
-    `given` are the settings that the user gave for a checkpoint that carries none.
+    Of the settings in force, `given` are those that the user gave, and a checkpoint may not carry.
     """
 
     model: str
     fingerprint: str
+    settings: dict[str, Any]
     given: dict[str, Any]
     folder: str
 
     @classmethod
     def of(cls, model: SearchModel, folder: Path) -> Origin:
         """What an index of `folder` by `model` is made with."""
-        return cls(model.name, model.fingerprint, model.given, str(folder.absolute()))
+        return cls(
+            model=model.name,
+            fingerprint=model.fingerprint,
+            settings=model.settings,
+            given=model.given,
+            folder=str(folder.absolute()),
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         str(folder).encode()
         folder.mkdir(parents=True, exist_ok=True)
-        if not lock.exists() and any(folder.iterdir()):
+        known = lock.exists() or (folder / MANIFEST).exists()
+        if not known and any(folder.iterdir()):
             raise UserError(f"--index {folder}: not empty, and no index. Name another folder.")
         file = lock.open("w")
     except UnicodeEncodeError as error:
@@ -163,7 +171,7 @@ def next_number(folder: Path, pattern: str) -> int:
 
 def remove(folder: Path, keep: set[str]) -> None:
     """Delete our own files that are not among `keep`, and what a killed process left half done."""
-    for pattern in ("shard-*.safetensors", "vectors-*.faiss", ".*.part"):
+    for pattern in ("shard-*", "vectors-*", ".shard-*.part", ".vectors-*.part", f".{MANIFEST}*"):
         for path in folder.glob(pattern):
             if path.name not in keep:
                 path.unlink()
