@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import typing
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from tvr.models.gare import ModelSettings
@@ -212,28 +212,33 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}\nSee {self.prog} --help for every flag.")
 
 
+def add_flag(parser: argparse._ActionsContainer, f: Field) -> None:
+    """Add the flag of a field of `Config`; without it on the command line, its value is MISSING."""
+    names = [f"--{f.name}"] + (["--local-rank"] if f.name == "local_rank" else [])
+    wanted = typing.get_type_hints(Config)[f.name]
+    kind = (typing.get_args(wanted) or (wanted,))[0]
+    shown = "" if f.default in (None, False) else f" (default {f.default})"
+    options: dict[str, Any] = {"help": (f.metadata["help"] + shown).replace("%", "%%")}
+    if kind is bool:
+        options |= {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
+    else:
+        options |= {"type": kind, "metavar": kind.__name__.upper()}
+    if f.metadata["choices"]:
+        # checked with everything else in tvr/checks.py, so that all problems come together
+        options["metavar"] = "{" + ",".join(map(str, f.metadata["choices"])) + "}"
+    if f.metadata["group"] == "dead":
+        options["nargs"] = "?"
+    parser.add_argument(*names, default=MISSING, **options)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `main_retrieval.py`, one argument per field of `Config`."""
     # An abbreviated flag would hide a misspelt one
     parser = Parser(prog="main_retrieval.py", description=DESCRIPTION, allow_abbrev=False)
     sections = {f.metadata["group"]: None for f in flags()}
     sections = {name: parser.add_argument_group(name) for name in sections}
-    kinds = typing.get_type_hints(Config)
     for f in flags():
-        names = [f"--{f.name}"] + (["--local-rank"] if f.name == "local_rank" else [])
-        kind = (typing.get_args(kinds[f.name]) or (kinds[f.name],))[0]
-        shown = "" if f.default in (None, False) else f" (default {f.default})"
-        options: dict[str, Any] = {"help": (f.metadata["help"] + shown).replace("%", "%%")}
-        if kind is bool:
-            options |= {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
-        else:
-            options |= {"type": kind, "metavar": kind.__name__.upper()}
-        if f.metadata["choices"]:
-            # checked with everything else in tvr/checks.py, so that all problems come together
-            options["metavar"] = "{" + ",".join(map(str, f.metadata["choices"])) + "}"
-        if f.metadata["group"] == "dead":
-            options["nargs"] = "?"
-        sections[f.metadata["group"]].add_argument(*names, default=MISSING, **options)
+        add_flag(sections[f.metadata["group"]], f)
     return parser
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -33,12 +34,19 @@ class FrameSettings:
     resolution: int
     decoder: str
 
-    def read(self, clip: Clip) -> Tensor:
-        """The clip's frames_FCHW, uint8, 1 <= F <= max_frames, at the encoder's resolution."""
-        frames_FHWC = read_frames(
+    def decode(self, clip: Clip) -> np.ndarray:
+        """The clip's frames_FHWC, uint8, 1 <= F <= max_frames, in the size they have."""
+        return read_frames(
             clip.path, self.framerate, self.max_frames, clip.start, clip.end, self.decoder
         )
+
+    def fit(self, frames_FHWC: np.ndarray) -> Tensor:
+        """Decoded frames as frames_FCHW at the encoder's resolution."""
         return resize_and_crop(torch.from_numpy(frames_FHWC).permute(0, 3, 1, 2), self.resolution)
+
+    def read(self, clip: Clip) -> Tensor:
+        """The clip's frames_FCHW, uint8, 1 <= F <= max_frames, at the encoder's resolution."""
+        return self.fit(self.decode(clip))
 
     def pad(self, frames_FCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Zero frames up to max_frames, and the mask_F that is True for the real ones."""
@@ -171,7 +179,7 @@ def train_loader(
         collate_fn=_collate_pairs,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_init_worker,
+        worker_init_fn=init_worker,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -186,7 +194,7 @@ def clip_loader(
         collate_fn=_collate_clips,
         num_workers=workers,
         pin_memory=pin_memory,
-        worker_init_fn=_init_worker,
+        worker_init_fn=init_worker,
         # without one of its own, the loader would draw from the global generator
         generator=torch.Generator().manual_seed(0),
     )
@@ -220,6 +228,6 @@ def _stack(items: list[Item | UserError]) -> list[Tensor] | UserError:
     return [torch.stack(field) for field in zip(*good, strict=True)]
 
 
-def _init_worker(worker: int) -> None:
+def init_worker(worker: int) -> None:
     # one core a worker; PyTorch limits its own threads already
     cv2.setNumThreads(0)

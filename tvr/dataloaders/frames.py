@@ -29,6 +29,7 @@ import numpy as np
 
 from tvr.dataloaders.containers import Container, inspect
 from tvr.utils.errors import UserError
+from tvr.utils.files import utf8_name
 
 DECODERS = ("decord", "opencv")
 # decord's share of repeated frames that is tolerated: none, but 0 would switch the check off
@@ -166,7 +167,8 @@ def _read_decord(
     decord = _decord()
     errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError)
     try:
-        reader = decord.VideoReader(str(path), num_threads=1, fault_tol=NO_REPEATED_FRAMES)
+        with utf8_name(path) as name:
+            reader = decord.VideoReader(name, num_threads=1, fault_tol=NO_REPEATED_FRAMES)
         n_frames, fps = len(reader), reader.get_avg_fps()
     except errors:
         return None
@@ -186,7 +188,8 @@ def _read_decord(
 
 
 def _opened(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    with utf8_name(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         raise _broken(path, "holds no video that can be decoded")
     return capture

@@ -75,14 +75,19 @@ def find_videos(root: Path) -> VideoIndex:
     """
     files: dict[str, Path] = {}
     further: dict[str, list[Path]] = {}
-    for path in sorted(_walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path))):
+    for path in sorted(walk(root), key=lambda path: (path.suffix != EXTENSIONS[0], str(path))):
         name = stem(path.name)
         if files.setdefault(name, path) is not path:
             further.setdefault(name, []).append(path)
     return VideoIndex(files, further)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path, flag: str = "--video_path") -> Iterator[Path]:
+    """Every file below `root`, as `find_videos` says; `flag` is what named the folder.
+
+    Raises:
+        UserError: `root` or a folder in it cannot be listed.
+    """
     entered: set[str] = set()
     folders = [str(root)]
     while folders:
@@ -102,6 +107,6 @@ def _walk(root: Path) -> Iterator[Path]:
                         yield Path(entry.path)
         except OSError as error:
             raise UserError(
-                f"--video_path {root}: cannot list {folder} ({error.strerror}). "
+                f"{flag} {root}: cannot list {folder} ({error.strerror}). "
                 "Name the folder that holds the videos and can be read."
             ) from error

@@ -48,3 +48,28 @@ class Increment(nn.Module):
         h_NMD = self.norm_attended(self.out(attended_NMD))
         z_NMD = self.norm_out(h_NMD + self.dropout(self.residual(h_NMD)))
         return self.mean(z_NMD)
+
+
+class IncrementByQuery(nn.Module):
+    """The same Δ as a given `Increment` without dropout, for queries that are fewer than frames.
+
+    W_k is applied to the queries and W_v to the attended frames, so that no context vector is
+    multiplied by a D x D matrix: (W_q q)·(W_k c) = (W_kᵀ W_q q)·c, and as the attention weights
+    sum to 1, W_v's bias may follow them. W_k's bias adds the same to all logits of a query.
+    """
+
+    def __init__(self, psi: Increment) -> None:
+        super().__init__()
+        self.psi = psi
+
+    def forward(self, query_NMD: Tensor, context_NFD: Tensor, mask_NF: Tensor | None) -> Tensor:
+        """Returns delta_NMD; arguments as in `Increment`."""
+        psi = self.psi
+        context_NFD = psi.norm_in(context_NFD)
+        query_NMD = psi.query(psi.norm_in(query_NMD)) @ psi.key.weight
+        logits_NMF = query_NMD @ context_NFD.transpose(1, 2) / math.sqrt(query_NMD.shape[-1])
+        if mask_NF is not None:
+            logits_NMF = logits_NMF.masked_fill(~mask_NF[:, None, :], float("-inf"))
+        attended_NMD = psi.value(logits_NMF.softmax(dim=-1) @ context_NFD)
+        h_NMD = psi.norm_attended(psi.out(attended_NMD))
+        return psi.mean(psi.norm_out(h_NMD + psi.residual(h_NMD)))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from tvr.utils.errors import LocalError
@@ -31,3 +32,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise LocalError(f"{path}: cannot be written ({error.strerror}); {KEPT}.") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def utf8_name(path: Path) -> Iterator[str]:
+    """A name for libraries that take UTF-8 only: the file's own, or that of a link to it."""
+    if not any("\ud800" <= character <= "\udfff" for character in str(path)):
+        yield str(path)
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(path.absolute())
+        yield str(link)

@@ -1,0 +1,161 @@
+"""One shard of an index: what became of some files, in a file that is written once.
+
+    frames_BFD fp32, mask_BF bool, mean_BD fp32 of length 1, previews uint8, ends_B int64
+
+Its metadata hold the index's version and fingerprint, and as JSON the videos and what could not
+be read. Preview i is the bytes of `previews` from the end of preview i - 1 to its own.
+
+Shapes: B videos, F frames, D embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from tvr.models.gare import VideoFeatures
+from tvr.models.pooling import mean_frame
+from tvr.utils.errors import UserError
+from tvr.utils.files import replacing
+
+VERSION = 1
+
+
+class Damaged(UserError):
+    """A shard that is cut off or otherwise not what was written."""
+
+
+class File(NamedTuple):
+    """A file as it was when it was looked at; its path is relative to the indexed folder."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class Video(NamedTuple):
+    """A file that was encoded, and how long it plays, where its container says so."""
+
+    file: File
+    seconds: float | None
+
+
+class Unreadable(NamedTuple):
+    """A file that was not encoded, and why."""
+
+    file: File
+    problem: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a shard holds. The features lie on the CPU; a preview may be empty."""
+
+    videos: list[Video]
+    features: VideoFeatures
+    mean_BD: np.ndarray
+    previews: list[bytes]
+    unreadable: list[Unreadable]
+
+
+def contents_of(
+    videos: list[Video],
+    features: VideoFeatures,
+    previews: list[bytes],
+    unreadable: list[Unreadable],
+    padding: str,
+) -> Contents:
+    """The contents of a shard, with the mean frames that the model's `padding` asks for."""
+    mean_BD = mean_frame(features.frames_BFD, features.mask_BF, padding)
+    return Contents(videos, features, unit(mean_BD), previews, unreadable)
+
+
+def unit(rows_BD: Tensor) -> np.ndarray:
+    """The rows at length 1, as FAISS takes them."""
+    return F.normalize(rows_BD, dim=1).cpu().numpy()
+
+
+def write_shard(path: Path, fingerprint: str, contents: Contents) -> None:
+    """Write a shard, whole or not at all.
+
+    Raises:
+        LocalError: it cannot be written.
+    """
+    tensors = {
+        "frames_BFD": contents.features.frames_BFD.numpy(),
+        "mask_BF": contents.features.mask_BF.numpy(),
+        "mean_BD": contents.mean_BD,
+        "previews": np.frombuffer(b"".join(contents.previews), np.uint8),
+        "ends_B": np.cumsum([len(preview) for preview in contents.previews], dtype=np.int64),
+    }
+    metadata = {
+        "version": str(VERSION),
+        "fingerprint": fingerprint,
+        # names on disk need not be UTF-8: JSON's escapes keep every byte of them
+        "videos": json.dumps(contents.videos),
+        "unreadable": json.dumps(contents.unreadable),
+    }
+    with replacing(path) as file:
+        file.write(save(tensors, metadata))
+
+
+class Shard:
+    """An open shard: records in memory, features and previews read from the disk row by row.
+
+    Raises:
+        Damaged: the file is cut off or otherwise not what was written.
+        UserError: it is missing, cannot be read, or is of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # It maps the file, and compares its size with what its header announces
+            self._file = safe_open(path, framework="numpy")
+            metadata = self._file.metadata() or {}
+            self.version = metadata["version"]
+            if self.version == str(VERSION):
+                self.fingerprint = metadata["fingerprint"]
+                self.videos = [Video(File(*f), s) for f, s in json.loads(metadata["videos"])]
+                unreadable = json.loads(metadata["unreadable"])
+                self.unreadable = [Unreadable(File(*f), why) for f, why in unreadable]
+                self._frames_BFD = self._file.get_slice("frames_BFD")
+                self._mask_BF = self._file.get_slice("mask_BF")
+                self._previews = self._file.get_slice("previews")
+                self._ends_B = self._file.get_tensor("ends_B")
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise Damaged(f"{path}: the file is damaged ({error})") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error})") from error
+        if self.version != str(VERSION):
+            raise other_version(path, self.version)
+
+    def features(self, row: int) -> tuple[Tensor, Tensor]:
+        """frames_FD and mask_F of a row, copied from the disk."""
+        return torch.from_numpy(self._frames_BFD[row]), torch.from_numpy(self._mask_BF[row])
+
+    def mean_BD(self) -> np.ndarray:
+        """The mean frames of all rows, at length 1, read from the disk."""
+        return self._file.get_tensor("mean_BD")
+
+    def preview(self, row: int) -> bytes:
+        """The preview of a row; empty where there is none."""
+        start, end = (int(self._ends_B[row - 1]) if row else 0), int(self._ends_B[row])
+        return self._previews[start:end].tobytes() if end > start else b""
+
+
+def other_version(path: Path, seen: object) -> UserError:
+    """The error for an index that another version of this program wrote."""
+    return UserError(
+        f"{path}: index version {seen}, this program reads {VERSION}. Make a new index, in another "
+        "folder."
+    )

@@ -1,0 +1,250 @@
+"""A search index on disk.
+
+    shard-000000.safetensors …  what became of up to 256 files each; never changed (shards.py)
+    vectors-000000.faiss        every video's mean frame at length 1, by inner product
+    manifest.json               which of these belong together; written last
+    unreadable.csv              the files that could not be read, and why, for people
+    lock                        held while one process indexes
+
+A row is a video's number: shard by shard in the manifest's order, without the rows that a later
+shard replaced or whose file is gone. What the manifest does not name does not count, so an
+indexing that is killed leaves the index as it was.
+
+Shapes: N videos of the index, B of them, F frames, D embedding width.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import faiss
+import torch
+
+from tvr.models.gare import VideoFeatures
+from tvr.search.model import SearchModel
+from tvr.search.shards import VERSION, Shard, Video, other_version
+from tvr.search.upkeep import Live
+from tvr.utils.errors import UserError
+from tvr.utils.files import replacing
+
+MANIFEST, LOCK = "manifest.json", "lock"
+AGAIN = "Run the index command again; it repairs what is there"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an index was made with: the model by name or path and what it is, and the folder.
+
+    Of the settings in force, `given` are those that the user gave, and a checkpoint may not carry.
+    """
+
+    model: str
+    fingerprint: str
+    settings: dict[str, Any]
+    given: dict[str, Any]
+    folder: str
+
+    @classmethod
+    def of(cls, model: SearchModel, folder: Path) -> Origin:
+        """What an index of `folder` by `model` is made with."""
+        return cls(
+            model=model.name,
+            fingerprint=model.fingerprint,
+            settings=model.settings,
+            given=model.given,
+            folder=str(folder.absolute()),
+        )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of `manifest.json`. A shard is [file name, its rows that do not count]."""
+
+    version: int
+    made: str
+    origin: Origin
+    vectors: str
+    vectors_bytes: int
+    shards: list[tuple[str, list[int]]]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The right to change the index, which one process at a time has; makes the folder.
+
+    Raises:
+        UserError: another process has it, or the folder is no place for an index.
+    """
+    lock = folder / LOCK
+    try:
+        str(folder).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        known = lock.exists() or (folder / MANIFEST).exists()
+        if not known and any(folder.iterdir()):
+            raise UserError(f"--index {folder}: not empty, and no index. Name another folder.")
+        file = lock.open("w")
+    except UnicodeEncodeError as error:
+        raise UserError(f"--index {folder}: its name is not UTF-8. Name another one.") from error
+    except OSError as error:
+        raise UserError(f"--index {folder}: cannot be written ({error.strerror}).") from error
+    with file:
+        try:
+            # Unlike flock's, this lock is not inherited by the processes that decode
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"--index {folder}: another process is indexing there ({error.strerror}). Wait "
+                "until it is done."
+            ) from error
+        yield
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the index in `folder`.
+
+    Raises:
+        UserError: there is no index, or its manifest is damaged or of another version.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+        if content["version"] == VERSION:
+            shards = [(str(name), list(map(int, dead))) for name, dead in content["shards"]]
+            return Manifest(**content | {"origin": Origin(**content["origin"]), "shards": shards})
+    except FileNotFoundError as error:
+        raise UserError(
+            f"--index {folder}: no finished index there. Make one: python -m tvr.search index "
+            f"--videos FOLDER --model MODEL --index {folder}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: damaged. {AGAIN}.") from error
+    raise other_version(path, content["version"])
+
+
+def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
+    """Make these the index, and delete the files that no longer belong to it.
+
+    Raises:
+        LocalError: a file cannot be written; the index is then as it was.
+    """
+    live = [part for part in live if len(part)]
+    vectors = folder / f"vectors-{next_number(folder, 'vectors-*.faiss'):06d}.faiss"
+    means = [part.shard.mean_BD()[part.rows] for part in live]
+    index = faiss.IndexFlatIP(means[0].shape[1])
+    for mean_BD in means:
+        index.add(mean_BD)
+    with replacing(vectors) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+    dead = [sorted(set(range(len(part.shard.videos))) - set(part.rows)) for part in live]
+    names = [part.shard.path.name for part in live]
+    manifest = Manifest(
+        version=VERSION,
+        made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        origin=origin,
+        vectors=vectors.name,
+        vectors_bytes=vectors.stat().st_size,
+        shards=list(zip(names, dead, strict=True)),
+    )
+    with replacing(folder / MANIFEST) as file:
+        file.write(json.dumps(asdict(manifest)).encode())
+    remove(folder, keep={vectors.name, *names})
+
+
+def next_shard(folder: Path) -> Path:
+    """The name of the next shard."""
+    return folder / f"shard-{next_number(folder, 'shard-*.safetensors'):06d}.safetensors"
+
+
+def next_number(folder: Path, pattern: str) -> int:
+    """One above the highest number among the files of this kind."""
+    return max((int(path.stem.split("-")[1]) for path in folder.glob(pattern)), default=-1) + 1
+
+
+def remove(folder: Path, keep: set[str]) -> None:
+    """Delete our own files that are not among `keep`, and what a killed process left half done."""
+    for pattern in ("shard-*", "vectors-*", ".shard-*.part", ".vectors-*.part", f".{MANIFEST}*"):
+        for path in folder.glob(pattern):
+            if path.name not in keep:
+                path.unlink()
+
+
+class Store:
+    """An index that is open for reading. Its files stay readable when it is replaced meanwhile.
+
+    `videos` has one record a row, `vectors` is the FAISS index over the rows.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        try:
+            shards = [Shard(folder / name) for name, _ in manifest.shards]
+        except UserError as error:
+            raise UserError(f"{error}. {AGAIN}.") from error
+        self._places: list[tuple[Shard, int]] = []
+        for shard, (name, dead) in zip(shards, manifest.shards, strict=True):
+            if shard.fingerprint != manifest.origin.fingerprint:
+                raise UserError(f"{folder / name}: belongs to another index. {AGAIN}.")
+            rows = sorted(set(range(len(shard.videos))) - set(dead))
+            self._places += [(shard, row) for row in rows]
+        self.videos: list[Video] = [shard.videos[row] for shard, row in self._places]
+        self.vectors = read_vectors(folder / manifest.vectors, manifest.vectors_bytes)
+        if self.vectors.ntotal != len(self.videos):
+            raise UserError(
+                f"{folder}: {self.vectors.ntotal:,} vectors for {len(self.videos):,} videos. "
+                f"{AGAIN}."
+            )
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """The index in `folder`.
+
+        Raises:
+            UserError: there is none, or its files are damaged or do not belong together.
+        """
+        while True:
+            manifest = read_manifest(folder)
+            try:
+                return cls(folder, manifest)
+            except UserError:
+                # unless an indexing has just replaced it
+                if read_manifest(folder) == manifest:
+                    raise
+
+    def features(self, rows: list[int]) -> VideoFeatures:
+        """The features of these rows, copied from the disk."""
+        parts = [shard.features(place) for shard, place in (self._places[row] for row in rows)]
+        return VideoFeatures(
+            torch.stack([frames_FD for frames_FD, _ in parts]),
+            torch.stack([mask_F for _, mask_F in parts]),
+        )
+
+    def preview(self, row: int) -> bytes:
+        """The animated WebP of a row; IndexError if there is no such row."""
+        if not 0 <= row < len(self._places):
+            raise IndexError(f"row {row} of {len(self._places)}")
+        shard, place = self._places[row]
+        return shard.preview(place)
+
+
+def read_vectors(path: Path, size: int) -> faiss.Index:
+    """The FAISS index of a file of `size` bytes, mapped into memory.
+
+    Raises:
+        UserError: it is missing, of another size, or damaged.
+    """
+    try:
+        found = path.stat().st_size
+        if found != size:
+            raise UserError(f"{path}: has {found:,} bytes and should have {size:,}. {AGAIN}.")
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged or missing. {AGAIN}.") from error

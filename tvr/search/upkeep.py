@@ -1,0 +1,97 @@
+"""Which rows of an index's shards still count, and shards that became small put together."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tvr.models.gare import VideoFeatures
+from tvr.search.shards import Contents, Damaged, File, Shard, Unreadable
+
+
+@dataclass(frozen=True)
+class Live:
+    """An open shard with those of its rows and other records that count."""
+
+    shard: Shard
+    rows: list[int]
+    unreadable: list[Unreadable]
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.unreadable)
+
+    def files(self) -> list[File]:
+        """The files whose fate the shard holds."""
+        return [
+            *(self.shard.videos[row].file for row in self.rows),
+            *(record.file for record in self.unreadable),
+        ]
+
+
+def earlier_shards(folder: Path, log: logging.Logger) -> list[Shard]:
+    """The shards that are there, of a finished indexing or not; damaged ones are deleted.
+
+    Raises:
+        UserError: a shard is of another version or cannot be read.
+    """
+    shards = []
+    for path in sorted(folder.glob("shard-*.safetensors")):
+        try:
+            shards.append(Shard(path))
+        except Damaged as error:
+            log.warning("warning: %s; its videos are encoded again", error)
+            path.unlink()
+    return shards
+
+
+def live_parts(shards: list[Shard], files: list[File]) -> list[Live]:
+    """What counts of each shard: files that are there unchanged, each in its latest shard."""
+    there = set(files)
+    latest = {
+        record.file.path: shard for shard in shards for record in (*shard.videos, *shard.unreadable)
+    }
+
+    def counts(shard: Shard, file: File) -> bool:
+        return file in there and latest[file.path] is shard
+
+    return [
+        Live(
+            shard,
+            [row for row, video in enumerate(shard.videos) if counts(shard, video.file)],
+            [record for record in shard.unreadable if counts(shard, record.file)],
+        )
+        for shard in shards
+    ]
+
+
+def sparse(parts: list[Live], per_shard: int) -> list[Live]:
+    """The parts of less than half a shard each, if they would fill fewer shards together."""
+    small = [part for part in parts if 0 < 2 * len(part) < per_shard]
+    rows = sum(len(part.rows) for part in small)
+    return small if 0 < math.ceil(rows / per_shard) < len(small) else []
+
+
+def together(parts: list[Live], per_shard: int) -> Iterator[Contents]:
+    """The contents of shards that hold what counts of `parts`."""
+    means = {part.shard: part.shard.mean_BD() for part in parts}
+    places = [(part.shard, row) for part in parts for row in part.rows]
+    unreadable = [record for part in parts for record in part.unreadable]
+    for start in range(0, len(places), per_shard):
+        chunk = places[start : start + per_shard]
+        features = [shard.features(row) for shard, row in chunk]
+        yield Contents(
+            videos=[shard.videos[row] for shard, row in chunk],
+            features=VideoFeatures(
+                torch.stack([frames_FD for frames_FD, _ in features]),
+                torch.stack([mask_F for _, mask_F in features]),
+            ),
+            mean_BD=np.stack([means[shard][row] for shard, row in chunk]),
+            previews=[shard.preview(row) for shard, row in chunk],
+            unreadable=[] if start else unreadable,
+        )
