@@ -136,7 +136,7 @@ def test_a_page_of_the_results(made, call, tmp_path):
         (["query", "--index", "INDEX", "x", "--file", "gone.txt"], "--file gone.txt"),
         (["query", "--index", "INDEX", "x", "--model", "gone.pt"], "--model gone.pt"),
         (["query", "--index", "INDEX", "x", "--model", "tiny"], "is not the model"),
-        (["serve", "--index", "INDEX", "--port", "70000"], "between 1 and 65535"),
+        (["serve", "--index", "INDEX", "--port", "70000"], "and 65535"),
         (["index", "--videos", "gone", "--model", "tiny", "--index", "new"], "--videos gone"),
         (["index", "--videos", ".", "--model", "gone.pt", "--index", "new"], "--model gone.pt"),
         (["index", "--videos", ".", "--model", "tiny", "--index", "new", "--temp", "0"], "--temp"),
@@ -150,6 +150,16 @@ def test_mistakes(made, call, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.startswith("error: ")
+
+
+def test_an_error_shows_names_as_escapes(call, tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "broken\x1b[2J\n.mp4").write_text("<html>")
+    flags = ("--videos", tmp_path / "videos", "--model", "tiny", "--workers", 0)
+    code, _, err = call("index", *flags, "--index", tmp_path / "index")
+    assert code == 2
+    assert r"broken\x1b[2J" in err
+    assert "\x1b" not in err
 
 
 def test_a_file_of_queries_that_is_not_utf8(made, call, tmp_path):
