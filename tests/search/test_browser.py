@@ -12,7 +12,7 @@ from server_process import serving
 from tvr.search.page import results_page
 
 QUERY = "a red circle moves"
-PATIENCE = 600_000  # milliseconds
+PATIENCE = 120_000  # milliseconds
 WIDE, PHONE = {"width": 1100, "height": 2400}, {"width": 320, "height": 3200}
 
 
