@@ -1,3 +1,4 @@
+import os
 import shutil
 import sys
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 from clips import H264, ffmpeg, make_clip, shown_index
 
+from tvr.dataloaders.examine import read_header
 from tvr.dataloaders.frames import DECODERS, frame_indices, read_frames
 from tvr.utils.errors import UserError
 
@@ -185,6 +187,16 @@ def test_decord_not_installed(clip, monkeypatch):
     with pytest.raises(UserError, match="use --video_decoder opencv"):
         read_frames(clip, 1.0, 12, decoder="decord")
     assert len(read_frames(clip, 1.0, 12, decoder="opencv")) == 10
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", "caf\u00e9.mp4".encode(), b"new\nline.mp4"])
+def test_names_that_need_not_be_utf8(tmp_path, clip, decoder, name):
+    path = tmp_path / os.fsdecode(name)
+    shutil.copy(clip, path)
+    expected = read_frames(clip, 1.0, 12, decoder=decoder)
+    assert np.array_equal(read_frames(path, 1.0, 12, decoder=decoder), expected)
+    assert read_header(path).seconds == read_header(clip).seconds
 
 
 def test_file_without_extension(tmp_path, clip):

@@ -8,7 +8,7 @@ from torch import nn
 
 from tvr.models import scoring
 from tvr.models.gare import GARE, ModelSettings, TextFeatures, VideoFeatures
-from tvr.models.increment import Increment
+from tvr.models.increment import Increment, IncrementByQuery
 from tvr.models.scoring import FastScore, why_literal
 
 A, B, F, L = 7, 9, 5, 6
@@ -84,6 +84,17 @@ def test_fast_is_the_literal_form(form, seed):
     torch.testing.assert_close(fast, expected, atol=1e-12, rtol=0)
     single = FastScore(model)(*[as_dtype(torch.float, text, video)[0]], [video])
     assert single.dtype == torch.float
+    torch.testing.assert_close(single.double(), expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
+def test_by_query_is_the_literal_form(form):
+    model, (text, video) = random_model(0, **form), random_features(10)
+    expected = oracle(model, text, video)
+    model.psi = IncrementByQuery(model.psi)
+    torch.testing.assert_close(oracle(model, text, video), expected, atol=1e-12, rtol=0)
+    with torch.no_grad():
+        single = model.float().score(*as_dtype(torch.float, text, video)).sim_AB
     torch.testing.assert_close(single.double(), expected, atol=2e-6, rtol=0)
 
 

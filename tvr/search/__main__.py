@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         {"index": run_index, "query": run_query, "serve": run_serve}[args.command](args)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        lines = map(printable, f"error: {error}".split("\n"))
+        print("\n".join(lines), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

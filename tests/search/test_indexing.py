@@ -1,0 +1,327 @@
+"""The index of a folder of videos: what is in it, and how it follows the folder."""
+
+import csv
+import io
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from clips import make_clip
+from PIL import Image
+from programs import ENVIRONMENT, ROOT, run_program
+from small_index import FRAMES, clip, copy, held, opened, paths, same, update, write_checkpoint
+
+from tvr.search.store import Store
+from tvr.utils.errors import UserError
+
+WORKER = str(ROOT / "tests/search/index_worker.py")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt")
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return opened(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Seven clips in two folders; two of them have the same name."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(6):
+        clip(folder / f"{i}.mp4", seconds=i + 1)
+    clip(folder / "more" / "0.mkv", seconds=4)
+    return folder
+
+
+@pytest.fixture
+def videos(clips, tmp_path):
+    """The clips again, to be changed."""
+    return shutil.copytree(clips, tmp_path / "videos")
+
+
+@pytest.fixture
+def index(tmp_path):
+    return tmp_path / "index"
+
+
+def test_every_video_is_there_with_its_features_and_preview(videos, index, model):
+    (videos / "notes.txt").write_text("no video")
+    shutil.copytree(videos / "more", videos / ".hidden")
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery, report.unreadable) == (7, 7, [])
+    found = held(index)
+    assert sorted(found) == [*(f"{i}.mp4" for i in range(6)), "more/0.mkv"]
+    for path, (features, mean_D, preview, seconds) in found.items():
+        assert features.frames_BFD.shape == (1, FRAMES, 128)
+        assert features.frames_BFD.dtype == torch.float32
+        real = features.frames_BFD[features.mask_BF]
+        expected_D = torch.nn.functional.normalize(real.mean(dim=0), dim=0)
+        torch.testing.assert_close(torch.from_numpy(mean_D), expected_D, atol=1e-6, rtol=0)
+        duration = 4 if path == "more/0.mkv" else int(path[0]) + 1
+        assert seconds == pytest.approx(duration, abs=0.4)
+        assert len(real) == min(duration, FRAMES)
+        with Image.open(io.BytesIO(preview)) as picture:
+            assert picture.format == "WEBP"
+            assert picture.size == (96, 64)
+            assert picture.n_frames == len(real)
+            if picture.n_frames > 1:
+                assert picture.info["loop"] == 0
+    sizes = {video.file.path: video.file.size for video in Store.open(index).videos}
+    assert sizes["more/0.mkv"] == (videos / "more/0.mkv").stat().st_size
+
+
+def test_previews_are_small(videos, index, model):
+    make_clip(videos / "wide.mp4", 6, size=(240, 320))
+    make_clip(videos / "upright.mp4", 6, size=(640, 360))
+    update(videos, index, model)
+    found = held(index)
+    with Image.open(io.BytesIO(found["wide.mp4"][2])) as picture:
+        assert picture.size == (160, 120)
+    with Image.open(io.BytesIO(found["upright.mp4"][2])) as picture:
+        assert picture.size == (160, 284)
+
+
+def test_an_index_follows_its_folder(videos, index, model, tmp_path):
+    update(videos, index, model)
+    clip(videos / "new.mp4", seconds=7)
+    clip(videos / "1.mp4", seconds=8)
+    (videos / "2.mp4").unlink()
+    (videos / "3.mp4").rename(videos / "renamed.mp4")
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery) == (3, 7)
+    update(videos, tmp_path / "fresh", model)
+    assert same(index, tmp_path / "fresh", tolerance=1e-5)
+    assert paths(index) == [
+        *("0.mp4", "1.mp4", "4.mp4", "5.mp4", "more/0.mkv", "new.mp4", "renamed.mp4"),
+    ]
+
+
+def test_what_did_not_change_is_not_decoded_again(videos, index, model):
+    update(videos, index, model)
+    before = held(index)
+    for video in videos.rglob("*.m*"):
+        if video.is_file():
+            seen = video.stat()
+            video.write_bytes(bytes(seen.st_size))
+            os.utime(video, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery, report.unreadable) == (0, 7, [])
+    after = held(index)
+    assert all(torch.equal(after[p][0].frames_BFD, before[p][0].frames_BFD) for p in before)
+
+
+def test_the_store_does_not_grow_with_every_change(videos, index, model, tmp_path):
+    update(videos, index, model)
+    size = sum(path.stat().st_size for path in index.iterdir())
+    for seconds in range(2, 9):
+        clip(videos / "0.mp4", seconds=seconds)
+        update(videos, index, model)
+    assert sum(path.stat().st_size for path in index.iterdir()) < 2 * size
+    assert len(list(index.glob("shard-*"))) <= 4
+    assert len(list(index.glob("vectors-*"))) == 1
+    update(videos, tmp_path / "fresh", model)
+    assert same(index, tmp_path / "fresh", tolerance=1e-5)
+
+
+def test_unreadable_files_are_listed_and_tried_again_only_when_changed(videos, index, model):
+    (videos / "empty.mp4").touch()
+    half = (videos / "5.mp4").read_bytes()
+    (videos / "5.mp4").write_bytes(half[: len(half) // 2])
+    for name in ("page.mp4", "z1.mp4", "z2.mp4", "z3.mp4"):
+        (videos / name).write_text("<html>404</html>")
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery) == (6, 6)
+    with (index / "unreadable.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == [
+        *("5.mp4", "empty.mp4", "page.mp4", "z1.mp4", "z2.mp4", "z3.mp4"),
+    ]
+    assert "cut off" in rows[0]["problem"]
+    assert "empty" in rows[1]["problem"]
+    (videos / "z1.mp4").unlink()
+    again = update(videos, index, model)
+    assert again.encoded == 0
+    assert len(again.unreadable) == 5
+    (videos / "5.mp4").write_bytes(half)
+    assert update(videos, index, model).encoded == 1
+    assert "5.mp4" in paths(index)
+
+
+def test_names_may_hold_anything(videos, index, model):
+    names = (
+        b"new\nline.mp4",
+        b"\x1b[31mred.mp4",
+        b"bad\xff.mp4",
+        b"n" * 251 + b".mp4",
+        b"a'b\".mp4",
+    )
+    copy(videos / "0.mp4", *names)
+    copy(videos / "0.mp4", b"caf\xe9.webm")
+    (videos / os.fsdecode(b"caf\xe9.webm")).write_text("broken")
+    report = update(videos, index, model)
+    assert (report.gallery, len(report.unreadable)) == (12, 1)
+    assert {os.fsencode(path) for path in paths(index)} > set(names)
+    assert b"caf\xe9.webm" in (index / "unreadable.csv").read_bytes()
+    assert update(videos, index, model).encoded == 0
+    found = held(index)
+    features = [found[os.fsdecode(name)][0].frames_BFD for name in (*names, b"0.mp4")]
+    assert all(torch.allclose(feature, features[0], atol=1e-5) for feature in features)
+
+
+def test_nothing_to_index(index, model, tmp_path):
+    with pytest.raises(UserError, match=r"--videos .*gone: no such folder"):
+        update(tmp_path / "gone", index, model)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").touch()
+    with pytest.raises(UserError, match=r"holds no video file.*\.mp4"):
+        update(tmp_path / "empty", index, model)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.mp4").write_text("<html>")
+    with pytest.raises(UserError, match=r"none of its 1 .*unreadable.csv.*a\.mp4: .*decoded"):
+        update(tmp_path / "bad", index, model)
+    with pytest.raises(UserError, match="no finished index"):
+        Store.open(index)
+
+
+def test_a_folder_that_became_empty_leaves_the_index_as_it_was(videos, index, model):
+    update(videos, index, model)
+    before = paths(index)
+    shutil.rmtree(videos)
+    videos.mkdir()
+    with pytest.raises(UserError, match="holds no video file"):
+        update(videos, index, model)
+    assert paths(index) == before
+
+
+def test_another_model_and_another_folder_are_refused(videos, index, model, tmp_path):
+    update(videos, index, model)
+    other = opened(write_checkpoint(tmp_path / "other.pt", seed=1))
+    with pytest.raises(UserError, match=f"{other.fingerprint}.*{model.fingerprint}"):
+        update(videos, index, other)
+    warmer = opened(model.name, temp=4.0)
+    with pytest.raises(UserError, match=f"{warmer.fingerprint}.*{model.fingerprint}"):
+        update(videos, index, warmer)
+    (index / "manifest.json").unlink()
+    with pytest.raises(UserError, match=f"{other.fingerprint}.*{model.fingerprint}"):
+        update(videos, index, other)
+    update(videos, index, model)
+    shutil.copytree(videos, tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is the index of"):
+        update(tmp_path / "elsewhere", index, model)
+    shutil.rmtree(videos)
+    assert update(tmp_path / "elsewhere", index, model).gallery == 7
+
+
+def test_a_folder_of_something_else_is_no_place_for_an_index(videos, model):
+    before = sorted(videos.rglob("*"))
+    with pytest.raises(UserError, match="not empty, and no index"):
+        update(videos, videos, model)
+    assert sorted(videos.rglob("*")) == before
+
+
+def test_a_damaged_index_is_repaired(videos, index, model, tmp_path):
+    update(videos, index, model)
+    shutil.copytree(index, tmp_path / "whole")
+    for kind in ("shard-*", "vectors-*", "manifest.json"):
+        path = min(index.glob(kind))
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"[Rr]un the index command again"):
+            Store.open(index)
+        update(videos, index, model)
+        assert same(index, tmp_path / "whole", tolerance=1e-5)
+
+
+def test_only_one_process_at_a_time(videos, index, model):
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import sys; from pathlib import Path; from tvr.search.store import locked\n"
+            "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
+            str(index),
+        ],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process is indexing"):
+            update(videos, index, model)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert update(videos, index, model).gallery == 7
+
+
+def start(videos, index, checkpoint):
+    command = [sys.executable, WORKER, str(videos), str(index), str(checkpoint)]
+    return subprocess.Popen(command, cwd=ROOT, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(videos, clips, checkpoint, tmp_path):
+    """The index of before is served meanwhile; in the end every bit is as without the kills."""
+    index, straight = tmp_path / "killed", tmp_path / "straight"
+    later = [path for path in sorted(videos.rglob("*.m*")) if path.is_file()][2:]
+    for path in later:
+        path.rename(tmp_path / path.name)
+    assert start(videos, index, checkpoint).wait() == 0
+    shutil.copytree(index, straight)
+    before = paths(index)
+    for path in later:
+        (tmp_path / path.name).rename(path)
+    for i in range(5):
+        clip(videos / "more" / f"{i}.mp4", seconds=9 + i)
+    assert start(videos, straight, checkpoint).wait() == 0
+    chance = random.Random(0)
+    for shards in (2, 3, 4):
+        process = start(videos, index, checkpoint)
+        while len(list(index.glob("shard-*"))) < shards and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chance.random() * 0.1)
+        process.send_signal(signal.SIGKILL)
+        # it may have been faster
+        assert paths(index) == (before if process.wait() else paths(straight))
+    assert start(videos, index, checkpoint).wait() == 0
+    assert same(index, straight)
+    assert Store.open(index).videos == Store.open(straight).videos
+    shards = [sorted(path.name for path in f.glob("shard-*")) for f in (index, straight)]
+    assert shards[0] == shards[1]
+    assert len(shards[0]) == 6
+    names = {path.name.split("-")[0].split(".")[0] for path in index.iterdir()}
+    assert names == {"shard", "vectors", "manifest", "unreadable", "lock"}
+
+
+def test_a_decoding_process_that_dies(videos, checkpoint, index):
+    for i in range(20):
+        shutil.copy(videos / "5.mp4", videos / f"copy{i}.mp4")
+    command = (sys.executable, "-m", "tvr.search", "index", "--videos", videos, "--index", index)
+    process = subprocess.Popen(
+        [str(part) for part in (*command, "--model", checkpoint, "--workers", 1)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+    )
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    child = ""
+    while not child and process.poll() is None:
+        with open(children) as file:
+            child = file.read().strip()
+    os.kill(int(child), signal.SIGKILL)
+    errors = process.communicate()[1].decode()
+    assert process.returncode == 2
+    assert "a process that decodes videos died" in errors
+    assert "Traceback" not in errors
+    done = run_program(*command, "--model", checkpoint, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert len(paths(index)) == 27
