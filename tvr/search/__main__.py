@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
         add("--model", help="the index's model, where it is no longer where it was")
         add("--device", choices=DEVICES, default="auto", help="where to compute [auto]")
     add_query_flags(query)
-    serve.add_argument("--port", type=port, default=8000, help="port to listen on [8000]")
+    serve.add_argument(
+        "--port", type=port, default=8000, help="port to listen on, 0 for any [8000]"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     return parser
 

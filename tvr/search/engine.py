@@ -120,6 +120,10 @@ class Engine:
             "version": str(manifest.version),
         }
 
+    def path(self, row: int) -> str:
+        """Where a video lies in the indexed folder, as `Hit.path`."""
+        return self._store.videos[row].file.path
+
     def preview(self, row: int) -> bytes:
         """A looping WebP, 160 pixels wide; empty where none was made.
 

@@ -30,8 +30,8 @@ def rate(text: str) -> float:
 
 
 def port(text: str) -> int:
-    """Read the number of a TCP port for argparse."""
+    """Read the number of a TCP port for argparse; 0 stands for any that is free."""
     value = int(text)
-    if not 1 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"must be between 1 and 65535, not {text}")
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 65535, not {text}")
     return value
