@@ -28,9 +28,9 @@ class Context:
     """What ψ makes of N items' context vectors before it sees a query.
 
     A query q has the attention logit c·(W q) / σ₁ + bias, where c is a row of `normed_NCD`, σ₁² the
-    variance of q's elements, and W q what `FoldedIncrement.asks` makes of it. The quadratic forms
-    are those of LN2's variance, of LN3's and of ‖Σ w m‖²; `linear_N3C` are the terms linear in w:
-    of LN3's variance, 2 m·u and 2 m·b.
+    variance of q's elements, and W q what `FoldedIncrement.asks` makes of it. The bias is -inf
+    where the mask is False. The quadratic forms are those of LN2's variance, of LN3's and of
+    ‖Σ w m‖²; `linear_N3C` are the terms linear in w: of LN3's variance, 2 m·u and 2 m·b.
     """
 
     normed_NCD: Tensor
@@ -40,7 +40,6 @@ class Context:
     variance3_NCC: Tensor
     square_NCC: Tensor
     linear_N3C: Tensor
-    mask_NC: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -113,23 +112,23 @@ class FoldedIncrement:
         made_NCD = F.linear(normed_NCD, self.maps, self.offsets)
         attended_NCD, hidden_NCD, values_NCD = made_NCD.chunk(3, dim=-1)
         linear3_NC = hidden_NCD @ self.hidden_u_D * (2 / self.width)
+        bias_NC = normed_NCD @ self.key_bias_D
+        if mask_NC is not None:
+            bias_NC = bias_NC.masked_fill(~mask_NC, float("-inf"))
         linear_NC2 = values_NCD @ self.constants_2D.T * 2
         return Context(
             normed_NCD=normed_NCD,
-            bias_NC=normed_NCD @ self.key_bias_D,
+            bias_NC=bias_NC,
             values_NCD=values_NCD,
             variance2_NCC=attended_NCD @ attended_NCD.mT / self.width,
             variance3_NCC=hidden_NCD @ hidden_NCD.mT / self.width,
             square_NCC=values_NCD @ values_NCD.mT,
             linear_N3C=torch.stack((linear3_NC, *linear_NC2.unbind(-1)), dim=1),
-            mask_NC=mask_NC,
         )
 
-    def step(self, context: Context, logits_NCM: Tensor) -> Step:
-        """Δ of every pair, from the attention logits without `bias_NC`."""
-        logits_NCM = logits_NCM + context.bias_NC[..., None]
-        if context.mask_NC is not None:
-            logits_NCM = logits_NCM.masked_fill(~context.mask_NC[..., None], float("-inf"))
+    def step(self, context: Context, asked_NCM: Tensor, scale_NM: Tensor) -> Step:
+        """Δ of every pair, from the products of context vectors with W q, and 1/σ₁."""
+        logits_NCM = torch.addcmul(context.bias_NC[..., None], asked_NCM, scale_NM[:, None])
         w_NCM = logits_NCM.softmax(dim=1)
         variance_NM, mu_NM, mb_NM = (context.linear_N3C @ w_NCM).unbind(1)
         r2_NM = (quadratic(context.variance2_NCC, w_NCM) + self.eps2).rsqrt()
@@ -148,4 +147,9 @@ def centred(rows_D: Tensor) -> Tensor:
 
 def quadratic(form_NCC: Tensor, w_NCM: Tensor) -> Tensor:
     """wᵀ G w of every column w."""
-    return ((form_NCC @ w_NCM) * w_NCM).sum(dim=1)
+    return weighted(form_NCC @ w_NCM, w_NCM)
+
+
+def weighted(values_NCM: Tensor, weights_NCM: Tensor) -> Tensor:
+    """Σ_c weights · values. It overwrites `values`: to allocate as much again takes as long."""
+    return values_NCM.mul_(weights_NCM).sum(dim=1)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tvr.models.folding import Context, FoldedIncrement
+from tvr.models.folding import Context, FoldedIncrement, weighted
 from tvr.models.gare import GARE, TextFeatures, VideoFeatures
 from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame
@@ -97,6 +97,9 @@ class FastScore:
         self.settings, self.dtype = model.settings, dtype
         self.psi = None if model.psi is None else FoldedIncrement(model.psi, dtype)
         self.masked = model.settings.padding == "mask"
+        # the query is η(v̄ − t), or t itself
+        gap = model.settings.query == "gap"
+        self.sign_t, self.sign_v = (-model.settings.eta, model.settings.eta) if gap else (1, 0)
 
     @torch.no_grad()
     def __call__(self, text: TextFeatures, batches: Sequence[VideoFeatures]) -> Tensor:
@@ -145,12 +148,14 @@ class FastScore:
         if self.psi is None:
             return plain
         values_AD, tm_A1 = self.psi.times_values(text_AD)
-        of_psi = self.psi.asks(text_AD), values_AD, tm_A1, self.psi.constants_2D @ text_AD.T
+        asks_AD = self.psi.asks(self.sign_t * text_AD)
+        constants_2A = self.psi.constants_2D @ text_AD.T
         context = None
         if self.settings.context == "words":
             mask_AL = text.mask_AL if self.masked else None
             context = self.psi.context(text.words_ALD.to(self.dtype), mask_AL)
-        return Texts(plain.text_AD, plain.centred_AD, plain.square_A, *of_psi, context)
+        of_psi = asks_AD, values_AD, tm_A1, constants_2A, context
+        return Texts(plain.text_AD, plain.centred_AD, plain.square_A, *of_psi)
 
     def videos(self, video: VideoFeatures) -> Videos:
         """Make videos ready."""
@@ -159,7 +164,7 @@ class FastScore:
         plain = frames_BFD, mask_BF, mean_BD, centred(mean_BD), frames_BFD @ frames_BFD.mT
         if self.psi is None:
             return Videos(*plain)
-        asks_BD = self.psi.asks(mean_BD)
+        asks_BD = self.psi.asks(self.sign_v * mean_BD)
         if self.settings.context == "words":
             return Videos(*plain, asks_BD)
         context = self.psi.context(frames_BFD, mask_BF if self.masked else None)
@@ -180,12 +185,8 @@ class FastScore:
         if self.psi is None:
             return self._cosine(texts.square_A, Products(tp_BA, pp_BA))
         normed_BFD = videos.context.normed_NCD
-        logits_BFA = times(normed_BFD, texts.asks_AD)
-        if self.settings.query == "gap":
-            own_BF1 = normed_BFD @ videos.asks_BD[..., None]
-            logits_BFA = self.settings.eta * (own_BF1 - logits_BFA)
-        scale_BA = self._query_scale(texts, videos).T
-        step = self.psi.step(videos.context, logits_BFA * scale_BA[:, None])
+        asked_BFA = times(normed_BFD, texts.asks_AD).add_(normed_BFD @ videos.asks_BD[..., None])
+        step = self.psi.step(videos.context, asked_BFA, self._query_scale(texts, videos).T)
         tm_BA = weighted(times(normed_BFD, texts.values_AD), step.weights_NCM) + texts.tm_A1.T
         pu_BA, pb_BA = (videos.constants_B2F @ pool_BFA).unbind(1)
         products = Products(
@@ -203,17 +204,14 @@ class FastScore:
         pool_BFA = self._pooling(tv_BFA, videos.mask_BF)
         pooled_ADB = (pool_BFA.mT @ videos.frames_BFD).permute(1, 2, 0)
         normed_ALD, values_ALD = texts.context.normed_NCD, texts.context.values_NCD
-        own_AL1 = normed_ALD @ texts.asks_AD[..., None]
-        logits_ALB = own_AL1.expand(-1, -1, len(videos.mask_BF))
-        if self.settings.query == "gap":
-            logits_ALB = self.settings.eta * (times(normed_ALD, videos.asks_BD) - own_AL1)
-        step = self.psi.step(texts.context, logits_ALB * self._query_scale(texts, videos)[:, None])
-        tm_AB = weighted(values_ALD @ texts.text_AD[..., None], step.weights_NCM)
+        asked_ALB = times(normed_ALD, videos.asks_BD).add_(normed_ALD @ texts.asks_AD[..., None])
+        step = self.psi.step(texts.context, asked_ALB, self._query_scale(texts, videos))
+        tm_A1L = (values_ALD @ texts.text_AD[..., None]).mT
         pu_AB, pb_AB = (self.psi.constants_2D @ pooled_ADB).unbind(1)
         products = Products(
             tp=weighted(tv_BFA, pool_BFA).T,
             pp=pooled_ADB.square().sum(dim=1),
-            td=step.product(tm_AB, *texts.constants_2A[..., None]),
+            td=step.product((tm_A1L @ step.weights_NCM).squeeze(1), *texts.constants_2A[..., None]),
             pd=step.product(weighted(values_ALD @ pooled_ADB, step.weights_NCM), pu_AB, pb_AB),
             dd=step.square_NM,
         )
@@ -221,10 +219,10 @@ class FastScore:
 
     def _pooling(self, tv_BFA: Tensor, mask_BF: Tensor) -> Tensor:
         """The weights of `pool_frames`."""
-        logits_BFA = tv_BFA / self.settings.temp
-        if self.masked:
-            return logits_BFA.masked_fill(~mask_BF[..., None], float("-inf")).softmax(dim=1)
-        return logits_BFA.softmax(dim=1) * mask_BF[..., None]
+        if not self.masked:
+            return (tv_BFA / self.settings.temp).softmax(dim=1) * mask_BF[..., None]
+        bias_BF = tv_BFA.new_zeros(mask_BF.shape).masked_fill(~mask_BF, float("-inf"))
+        return torch.add(bias_BF[..., None], tv_BFA, alpha=1 / self.settings.temp).softmax(dim=1)
 
     def _query_scale(self, texts: Texts, videos: Videos) -> Tensor:
         """1/σ of every query in ψ's first LayerNorm, (A, B)."""
@@ -252,8 +250,3 @@ def centred(rows_ND: Tensor) -> Tensor:
 def times(context_NCD: Tensor, others_MD: Tensor) -> Tensor:
     """All inner products, (N, C, M), as one matrix product."""
     return (context_NCD.flatten(0, 1) @ others_MD.T).unflatten(0, context_NCD.shape[:2])
-
-
-def weighted(values: Tensor, weights: Tensor) -> Tensor:
-    """Σ over the context vectors, which are dimension 1."""
-    return (values * weights).sum(dim=1)
