@@ -39,6 +39,14 @@ def clip(path, seconds=2, **options):
     return make_clip(path, 3 * seconds, size=(64, 96), **options)
 
 
+def folder_of_clips(folder):
+    """Seven clips in two folders; two of them have the same name."""
+    for i in range(6):
+        clip(folder / f"{i}.mp4", seconds=i + 1)
+    clip(folder / "more" / "0.mkv", seconds=4)
+    return folder
+
+
 def update(videos, index, model, per_shard=3):
     return Indexer(videos, index, model, per_shard).run(LOG)
 
