@@ -64,7 +64,10 @@ def _peak(prepare: Callable[..., Callable[[], Any]], arguments: tuple) -> float:
 
 
 def resident_mib(field: str = "VmRSS") -> float | None:
-    """Memory of this process that is not on a disk, or its peak "VmHWM"; None without /proc."""
+    """A figure of this process's memory, in MiB; None where the system has no /proc.
+
+    VmRSS is all of it, VmHWM its peak, RssAnon what is not mapped from a file, RssFile the rest.
+    """
     status = Path("/proc/self/status")
     if not status.exists():
         return None

@@ -20,16 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tvr.search.answers import read_queries
-from tvr.search.engine import Engine
-from tvr.search.indexing import VIDEOS_PER_SHARD, index_features
-from tvr.search.model import SearchModel, open_model
 
 from benchmarks.measure import record, resident_mib, table
 from tvr.checkpoint import save_checkpoint
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE, VideoFeatures
 from tvr.models.score import ModelSettings
+from tvr.search.answers import read_queries
+from tvr.search.engine import Engine
+from tvr.search.indexing import VIDEOS_PER_SHARD, index_features
+from tvr.search.model import SearchModel, open_model
 from tvr.utils.logging import start_logging
 
 TOPK = 10
@@ -108,7 +108,7 @@ def measure(args: argparse.Namespace, model: SearchModel, size: int) -> dict:
         index_features(
             index, model, args.folder, blocks(size, args.frames, model.gare.backbone.width)
         )
-    before = resident_mib()
+    before = resident_mib("RssAnon"), resident_mib("RssFile")
     started = time.perf_counter()
     engine = Engine.open(index)
     opened = time.perf_counter() - started
@@ -122,9 +122,15 @@ def measure(args: argparse.Namespace, model: SearchModel, size: int) -> dict:
         "median ms": 1000 * float(np.median(seconds[5:])),
         "95th percentile ms": 1000 * float(np.percentile(seconds[5:], 95)),
         "opening s": opened,
-        "memory MiB": None if before is None else resident_mib() - before,
+        "memory MiB": grown("RssAnon", before[0]),
+        "mapped from disk MiB": grown("RssFile", before[1]),
         "index on disk MiB": sum(path.stat().st_size for path in index.iterdir()) / 2**20,
     }
+
+
+def grown(field: str, before: float | None) -> float | None:
+    """How much more of one kind of memory there is than before, where the system tells."""
+    return None if before is None else resident_mib(field) - before
 
 
 def main() -> None:

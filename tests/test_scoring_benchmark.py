@@ -17,7 +17,7 @@ def test_forms_agree_and_every_figure_is_there(tmp_path, form):
     assert done.returncode == 0, done.stderr
     figures = json.loads(out.read_text())
     assert 0 < figures["largest difference"] < 2e-6
-    assert figures["ranks that differ"] == 0
+    assert figures["candidates 1e-6 apart that change places"] == 0
     assert figures["command"] == f"python {command}"
     names = [row["form"].split(",")[0] for row in figures["rows"]]
     assert names == ["literal", "literal", "fast", "fast", "floor"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from mimetypes import guess_type
 from pathlib import Path, PurePath
@@ -52,8 +53,10 @@ def serve(engine: Engine, port: int, host: str = "127.0.0.1") -> None:
         ) from error
     # A large video that a browser pauses keeps a thread waiting, so there are some to spare
     server = create_server(create_app(engine, host), sockets=[listening], threads=16, ident=None)
-    print(f"Open http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
-    server.run()
+    # Ctrl-C is the way to end it, also in the moment before the server listens for it
+    with suppress(KeyboardInterrupt):
+        print(f"Open http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+        server.run()
 
 
 def create_app(engine: Engine, host: str = "127.0.0.1") -> Flask:
