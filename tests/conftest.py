@@ -1,9 +1,19 @@
-"""A small MSR-VTT of made-up videos, in its own file formats, shared by the end-to-end tests."""
+"""What the end-to-end tests share: a small MSR-VTT of made-up videos, and runs on it."""
 
+import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 from programs import run_program
+from runs import evaluation, program, training
+
+from main_retrieval import main
+
+
+def pytest_configure():
+    """Ctrl-C works in the programs that tests start, also where a shell ran pytest with `&`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +31,34 @@ def shapes(tmp_path_factory):
     )
     assert compressed.returncode == 0, compressed.stderr
     return folder
+
+
+@pytest.fixture
+def call(capsys):
+    """`main_retrieval.py` in this process, which saves its seconds of imports."""
+
+    def run(*flags):
+        code = main([str(flag) for flag in flags])
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=printed.out, stderr=printed.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(shapes, tmp_path_factory):
+    """One training run by a single process; its folder and what it printed."""
+    output = tmp_path_factory.mktemp("trained")
+    done = program(*training(shapes, output))
+    assert done.returncode == 0, done.stderr
+    return output, done.stdout
+
+
+@pytest.fixture(scope="session")
+def evaluated(shapes, trained, tmp_path_factory):
+    """The last checkpoint, evaluated by a process of its own that also exports the features."""
+    output = tmp_path_factory.mktemp("evaluated")
+    flags = ("--contact_sheet", 3, "--export_features", output / "features.safetensors")
+    done = program(*evaluation(shapes, trained[0] / "checkpoint_last.pt", output, *flags))
+    assert done.returncode == 0, done.stderr
+    return output
