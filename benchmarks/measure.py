@@ -51,7 +51,10 @@ def peak_mib(prepare: Callable[..., Callable[[], Any]], *arguments: Any) -> floa
     """
     if resident_mib() is None:
         return None
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    context = multiprocessing.get_context("forkserver")
+    # so that PyTorch is imported once and not in every process
+    context.set_forkserver_preload(["torch"])
+    with context.Pool(1) as pool:
         return pool.apply(_peak, (prepare, arguments))
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from tvr.models import scoring
-from tvr.models.gare import GARE, ModelSettings, TextFeatures, VideoFeatures
-from tvr.models.increment import Increment, IncrementByQuery
+from tvr.models.increment import IncrementByQuery
+from tvr.models.score import ModelSettings, Scorer, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, why_literal
 
 A, B, F, L = 7, 9, 5, 6
@@ -23,21 +23,10 @@ FORMS = [
 ]
 
 
-class Scored(nn.Module):
-    """GARE without its encoders: settings, ψ and the score, the parts that scoring reads."""
-
-    score, increments = GARE.score, GARE.increments
-
-    def __init__(self, width=64, **settings):
-        super().__init__()
-        self.settings = ModelSettings(**settings)
-        self.psi = Increment(width) if self.settings.increment == "gare" else None
-
-
 def random_model(seed, width=64, **settings):
     """ψ whose every parameter matters, of a scale that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
-    model = Scored(width, **settings).double().eval()
+    model = Scorer(ModelSettings(**settings), width).double().eval()
     scale = float(torch.rand((), generator=generator) * 0.4 + 0.01)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.double)

@@ -1,7 +1,7 @@
 """The score of every text with every video without an increment per pair.
 
-The same numbers as `GARE.score`, up to rounding, for some three dot products per context vector
-and pair: `tvr/models/folding.py` says why that is exact. `GARE.score` stays the definition.
+The same numbers as `Scorer.score`, up to rounding, for some three dot products per context vector
+and pair: `tvr/models/folding.py` says why that is exact. `Scorer.score` stays the definition.
 
 Shapes: A texts, B videos, F frames, L tokens, D embedding width. Inner products are named after
 their two vectors: t text, v frame, p pooled video, d increment Δ, and of ψ's folded form k key,
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from tvr.models.folding import Context, FoldedIncrement, weighted
-from tvr.models.gare import GARE, TextFeatures, VideoFeatures
 from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame
+from tvr.models.score import Scorer, TextFeatures, VideoFeatures
 
 TEXTS_PER_BLOCK = 1024
 NUMBERS_PER_BLOCK = 2**20  # of the largest intermediate, so that it stays in a CPU's cache
@@ -75,7 +75,7 @@ class Products:
     dd: Tensor | None = None
 
 
-def why_literal(model: GARE) -> str | None:
+def why_literal(model: Scorer) -> str | None:
     """Why the fast form does not apply to `model`; None where it does."""
     if model.psi is not None and type(model.psi) is not Increment:
         return f"ψ is a {type(model.psi).__name__}, which this form is not made for"
@@ -92,7 +92,7 @@ class FastScore:
     `why_literal(model)` has to be None. Dropout is off, whatever the model's mode is.
     """
 
-    def __init__(self, model: GARE, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Scorer, dtype: torch.dtype = torch.float32) -> None:
         assert why_literal(model) is None
         self.settings, self.dtype = model.settings, dtype
         self.psi = None if model.psi is None else FoldedIncrement(model.psi, dtype)
