@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.measure import alternate, peak_mib, record, seconds, table
 from tvr.models.score import ModelSettings, Scorer, TextFeatures, VideoFeatures
-from tvr.models.scoring import TEXTS_PER_BLOCK, FastScore, slices
+from tvr.models.scoring import TEXTS_PER_BLOCK, VIDEOS_PER_BLOCK, FastScore, slices
 
 RELEASE_BLOCK = (16, 16)  # texts, videos
 BLOCKS = (RELEASE_BLOCK, (32, 128), (128, 32), (64, 16), (16, 64), (8, 256), (256, 8))
@@ -94,7 +94,7 @@ def preparation(model: Scorer, text: TextFeatures, batches: list[VideoFeatures])
     texts, frames = text.text_AD.shape[0], batches[0].mask_BF.shape[1]
     size_A, size_B = TEXTS_PER_BLOCK, score.videos_per_block(texts, frames)
     if model.settings.context == "words":
-        size_A, size_B = score.texts_per_block(text, batches), len(batches[0].mask_BF)
+        size_A, size_B = score.texts_per_block(text, frames), VIDEOS_PER_BLOCK
     for rows in slices(texts, size_A):
         score.texts(text[rows])
     for video in batches:

@@ -157,10 +157,13 @@ def starting_checkpoint(run: Run) -> dict[str, Any] | None:
 def build_model(run: Run, content: dict[str, Any] | None) -> GARE:
     """The model, with the weights of the checkpoint `content` where there is one.
 
+    What starts at random is decided by `--seed`.
+
     Raises:
         UserError: see `build_backbone` and `load_model`.
     """
     config = run.config
+    torch.manual_seed(config.seed)
     backbone = build_backbone(config.base_encoder, run.precision, pretrained=content is None)
     model = GARE(backbone, config.model_settings())
     if content is not None:

@@ -36,9 +36,11 @@ def evaluating(model: GARE) -> Iterator[None]:
     """Dropout off and no gradients; the model's mode is restored afterwards."""
     was_training = model.training
     model.eval()
-    with torch.inference_mode():
-        yield
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:

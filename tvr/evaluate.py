@@ -9,6 +9,7 @@ gives the same metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,20 +102,36 @@ def run_evaluation(run: Run) -> None:
         }
     texts = [caption.text for caption in split.captions]
     bank = run.training_captions(config.qb_bank) if config.qb_norm else []
+    scored: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
     with evaluating(model):
-        text = encode_texts(run, model, texts + bank, words=config.export_features is not None)
+        text = encode_texts(run, model, texts, words=config.export_features is not None)
+        bank_text = encode_texts(run, model, bank) if bank else None
         clips = encode_clips(run, model, split)
-        matrices = [similarities(score, text, clips) for score in ways.values()]
+        for way, score in ways.items():
+            bank_KB = similarities(score, bank_text, clips) if bank_text else None
+            scored[way] = similarities(score, text, clips), bank_KB
+    if run.ranks.is_main:
+        origin = {"checkpoint": config.init_model}
+        origin |= {k: checkpoint[k] for k in ("epoch", "step") if k in (checkpoint or ())}
+        report_ways(run, split, origin, scored)
+    # last, as it may fail over a full disk
     if config.export_features is not None:
-        export_features(run, split, text[: len(texts)], clips)
-    if not run.ranks.is_main:
-        return
-    origin = {"checkpoint": config.init_model}
-    origin |= {name: checkpoint[name] for name in ("epoch", "step") if name in (checkpoint or ())}
+        export_features(run, split, text, clips)
+
+
+def report_ways(
+    run: Run,
+    split: Split,
+    origin: dict[str, Any],
+    scored: dict[str, tuple[np.ndarray, np.ndarray | None]],
+) -> None:
+    """Log and write the metrics of every way to score: sim_AB, and the query bank's bank_KB.
+
+    `origin` says which checkpoint they are of.
+    """
     results = []
-    for way, sim_AB in zip(ways, matrices, strict=True):
-        sim_AB, bank_KB = sim_AB[: len(texts)], sim_AB[len(texts) :]
-        for label, t2v_AB, v2t_AB in processed(config, sim_AB, bank_KB):
+    for way, (sim_AB, bank_KB) in scored.items():
+        for label, t2v_AB, v2t_AB in processed(run.config, sim_AB, bank_KB):
             metrics = ranked(t2v_AB, v2t_AB, split)
             name = f"{way}, {label}" if label else way
             run.log.info("%s: %s\n%s", split.name, name, table(metrics))
@@ -122,14 +139,14 @@ def run_evaluation(run: Run) -> None:
     path = run.output_dir / "metrics.json"
     write_json(path, {**run.report(split), "results": results})
     run.log.info("wrote %s", path)
-    if config.contact_sheet:
+    if run.config.contact_sheet:
         sheet = run.output_dir / "contact_sheet.jpg"
-        draw_contact_sheet(sheet, matrices[-1], split, config.contact_sheet)
+        draw_contact_sheet(sheet, sim_AB, split, run.config.contact_sheet)
         run.log.info("wrote %s", sheet)
 
 
 def processed(
-    config: Config, sim_AB: np.ndarray, bank_KB: np.ndarray
+    config: Config, sim_AB: np.ndarray, bank_KB: np.ndarray | None
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """The raw scores, then each post-processing that was asked for: label, t2v_AB and v2t_AB."""
     yield "", sim_AB, sim_AB
@@ -138,6 +155,6 @@ def processed(
         if temperature:
             label = f"{name} at {temperature:g}, which looks at the whole test set"
             yield label, method(sim_AB, temperature), method(sim_AB.T, temperature).T
-    if config.qb_norm:
+    if bank_KB is not None:
         label = f"qb_norm at {config.qb_norm:g} with {len(bank_KB)} training captions (v2t: raw)"
         yield label, qb_norm(sim_AB, bank_KB, config.qb_norm), sim_AB

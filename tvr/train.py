@@ -58,7 +58,6 @@ def run_training(run: Run) -> None:
     selection = run.split("val") if run.has_validation else test_split
     pairs = len(train_split.captions)
     steps = len(global_batches(pairs, config.batch_size, config.seed, epoch=1)) * config.epochs
-    torch.manual_seed(config.seed)
     model = build_model(run, starting_checkpoint(run))
     dataset = PairDataset(
         train_split,

@@ -127,6 +127,36 @@ def test_blocks_and_batches_change_nothing(context, numbers, monkeypatch):
     torch.testing.assert_close(fast, expected, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("context", ["frames", "words"])
+def test_a_batch_has_the_same_scores_whatever_is_beside_it(context, monkeypatch):
+    """Bit for bit: processes with other batches must not give other ranks."""
+    model = random_model(2, context=context).float()
+    text, video = as_dtype(torch.float, *random_features(3))
+    monkeypatch.setattr(scoring, "NUMBERS_PER_BLOCK", 4096)
+    alone = FastScore(model)(text, [video[7:]])
+    among = FastScore(model)(text, [video[:7], video[7:]])
+    assert torch.equal(among[:, 7:], alone)
+
+
+def test_a_text_in_the_place_of_the_mean_frame():
+    """The gap is rounding only: its variance must not come out negative."""
+    model = random_model(1).float()
+    _, video = as_dtype(torch.float, *random_features(1))
+    same = VideoFeatures(100 * video.frames_BFD[:, :1].expand(-1, F, -1), video.mask_BF)
+    text = TextFeatures(same.frames_BFD[:, 0].clone(), None, torch.ones(B, 1, dtype=torch.bool))
+    assert FastScore(model)(text, [same]).isfinite().all()
+
+
+def test_a_correction_that_takes_the_text_to_zero_scores_no_more_than_one():
+    model, (text, video) = random_model(0).float(), as_dtype(torch.float, *random_features(0))
+    model.psi.mean.weight.data.zero_()
+    model.psi.mean.bias.data = 10 * torch.nn.functional.normalize(text.text_AD[0], dim=0)
+    gone_AD = -model.psi.mean.bias * (1 + 1e-7 * torch.arange(A)[:, None])
+    scores = FastScore(model)(TextFeatures(gone_AD, None, text.mask_AL), [video])
+    assert scores.isfinite().all()
+    assert scores.abs().max() <= 1
+
+
 def test_no_two_candidates_change_places():
     """fp32 orders all candidates as double precision does, but for what fp32 cannot tell apart."""
     generator = torch.Generator().manual_seed(0)

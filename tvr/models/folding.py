@@ -133,7 +133,7 @@ class FoldedIncrement:
         variance_NM, mu_NM, mb_NM = (context.linear_N3C @ w_NCM).unbind(1)
         r2_NM = (quadratic(context.variance2_NCC, w_NCM) + self.eps2).rsqrt()
         variance_NM = (quadratic(context.variance3_NCC, w_NCM) * r2_NM + variance_NM) * r2_NM
-        r3_NM = (variance_NM + self.variance_u + self.eps3).rsqrt()
+        r3_NM = ((variance_NM + self.variance_u).clamp_min(0) + self.eps3).rsqrt()
         factor_NM = r2_NM * r3_NM
         square_NM = quadratic(context.square_NCC, w_NCM) * factor_NM + mu_NM * r3_NM + mb_NM
         alone_NM = (self.uu * r3_NM + 2 * self.ub) * r3_NM + self.bb
@@ -146,8 +146,8 @@ def centred(rows_D: Tensor) -> Tensor:
 
 
 def quadratic(form_NCC: Tensor, w_NCM: Tensor) -> Tensor:
-    """wᵀ G w of every column w."""
-    return weighted(form_NCC @ w_NCM, w_NCM)
+    """wᵀ G w of every column w, which only rounding could make negative."""
+    return weighted(form_NCC @ w_NCM, w_NCM).clamp_min(0)
 
 
 def weighted(values_NCM: Tensor, weights_NCM: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame
 from tvr.models.score import Scorer, TextFeatures, VideoFeatures
 
-TEXTS_PER_BLOCK = 1024
+# Blocks are the same whatever the batches around them are, so that scores are, too
+TEXTS_PER_BLOCK, VIDEOS_PER_BLOCK = 1024, 128
 NUMBERS_PER_BLOCK = 2**20  # of the largest intermediate, so that it stays in a CPU's cache
 SMALLEST = 1e-16  # squared length that a cosine divides by
 
@@ -38,9 +40,9 @@ class Texts:
     centred_AD: Tensor
     square_A: Tensor
     asks_AD: Tensor | None = None
+    constants_2A: Tensor | None = None
     values_AD: Tensor | None = None
     tm_A1: Tensor | None = None
-    constants_2A: Tensor | None = None
     context: Context | None = None
 
 
@@ -48,20 +50,22 @@ class Texts:
 class Videos:
     """A block of videos made ready, once for all texts; `context` where ψ attends to frames.
 
-    `pp_BFF` and `pd_BFF` give the pooled video's inner products with itself and with Σ w m from
-    the weights of both; `constants_B2F` those of the frames with u and b. `asks_BD` is for the
-    mean frame what `Texts.asks_AD` is for t.
+    `centred_BD` is the mean frame without its mean over D, and `asks_BD` is for it what
+    `Texts.asks_AD` is for t. `pp_BFF` and `pd_BFF` give the pooled video's inner products with
+    itself and with Σ w m from the weights of both; `constants_B2F` are the frames' with u and b.
     """
 
     frames_BFD: Tensor
     mask_BF: Tensor
-    mean_BD: Tensor
     centred_BD: Tensor
-    pp_BFF: Tensor
     asks_BD: Tensor | None = None
     context: Context | None = None
+    pp_BFF: Tensor | None = None
     pd_BFF: Tensor | None = None
     constants_B2F: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.mask_BF)
 
 
 @dataclass(frozen=True)
@@ -105,65 +109,73 @@ class FastScore:
     def __call__(self, text: TextFeatures, batches: Sequence[VideoFeatures]) -> Tensor:
         """sim_AB with the videos of all `batches` after one another.
 
-        Memory beyond the features and the result is bounded by the block. Blocks end where
-        batches end, so that a batch's scores do not depend on the batches around it.
+        Memory beyond the features, the result and three vectors a text is bounded by the block.
+        Blocks end where batches end, so that a batch's scores do not depend on the others.
         """
-        with torch.autocast(text.text_AD.device.type, enabled=False):
+        ends = [0, *accumulate(len(video.mask_BF) for video in batches)]
+        sim_AB = text.text_AD.new_empty(len(text.text_AD), ends[-1], dtype=self.dtype)
+        with torch.autocast(sim_AB.device.type, enabled=False):
             if self.psi is not None and self.settings.context == "words":
-                rows = slices(len(text.text_AD), self.texts_per_block(text, batches))
-                return torch.cat([self._score_texts(self.texts(text[r]), batches) for r in rows])
-            rows = slices(len(text.text_AD), TEXTS_PER_BLOCK)
-            texts = [self.texts(text[r]) for r in rows]
-            return torch.cat([self._score_batch(texts, video) for video in batches], dim=1)
+                self._text_by_text(text, batches, sim_AB)
+                return sim_AB
+            rows_A = list(slices(len(sim_AB), TEXTS_PER_BLOCK))
+            texts = [self.texts(text[rows]) for rows in rows_A]
+            for video, start in zip(batches, ends, strict=False):
+                size_B = self.videos_per_block(len(sim_AB), video.mask_BF.shape[1])
+                for rows_B in slices(len(video.mask_BF), size_B):
+                    videos = self.videos(video[rows_B])
+                    columns = slice(start + rows_B.start, start + rows_B.start + len(videos))
+                    for rows, block in zip(rows_A, texts, strict=True):
+                        sim_AB[rows, columns] = self.with_frames(block, videos).T
+        return sim_AB
 
-    def _score_batch(self, texts: list[Texts], video: VideoFeatures) -> Tensor:
-        """sim_AB of one batch, a block of videos at a time."""
-        size_B = self.videos_per_block(len(texts[0].text_AD), video.mask_BF.shape[1])
-        columns = []
-        for rows_B in slices(len(video.mask_BF), size_B):
-            videos = self.videos(video[rows_B])
-            columns.append(torch.cat([self.with_frames(block, videos).T for block in texts]))
-        return torch.cat(columns, dim=1)
-
-    def _score_texts(self, texts: Texts, batches: Sequence[VideoFeatures]) -> Tensor:
-        """sim_AB of one block of texts with their words, a batch at a time."""
-        return torch.cat([self.with_words(texts, self.videos(video)) for video in batches], dim=1)
+    def _text_by_text(
+        self, text: TextFeatures, batches: Sequence[VideoFeatures], sim_AB: Tensor
+    ) -> None:
+        """Fill sim_AB, a block of texts with their words at a time."""
+        videos = [
+            self.videos(video[rows])
+            for video in batches
+            for rows in slices(len(video.mask_BF), VIDEOS_PER_BLOCK)
+        ]
+        size_A = self.texts_per_block(text, batches[0].mask_BF.shape[1])
+        for rows in slices(len(sim_AB), size_A):
+            texts = self.texts(text[rows])
+            sim_AB[rows] = torch.cat([self.with_words(texts, block) for block in videos], dim=1)
 
     @staticmethod
     def videos_per_block(texts: int, frames: int) -> int:
         """How many videos are made ready, and scored, at a time."""
-        return max(1, NUMBERS_PER_BLOCK // (min(texts, TEXTS_PER_BLOCK) * frames))
+        fitting = NUMBERS_PER_BLOCK // (min(texts, TEXTS_PER_BLOCK) * frames)
+        return max(1, min(VIDEOS_PER_BLOCK, fitting))
 
     @staticmethod
-    def texts_per_block(text: TextFeatures, batches: Sequence[VideoFeatures]) -> int:
+    def texts_per_block(text: TextFeatures, frames: int) -> int:
         """The same for texts, where their words are the context."""
-        videos = max(len(video.mask_BF) for video in batches)
-        per_pair = max(text.words_ALD.shape[1:] + batches[0].mask_BF.shape[1:])
-        return max(1, NUMBERS_PER_BLOCK // (videos * per_pair))
+        per_pair = max(*text.words_ALD.shape[1:], frames)
+        return max(1, NUMBERS_PER_BLOCK // (VIDEOS_PER_BLOCK * per_pair))
 
     def texts(self, text: TextFeatures) -> Texts:
         """Make texts ready."""
         text_AD = text.text_AD.to(self.dtype)
-        plain = Texts(text_AD, centred(text_AD), text_AD.square().sum(dim=-1))
+        plain = text_AD, centred(text_AD), text_AD.square().sum(dim=-1)
         if self.psi is None:
-            return plain
-        values_AD, tm_A1 = self.psi.times_values(text_AD)
-        asks_AD = self.psi.asks(self.sign_t * text_AD)
-        constants_2A = self.psi.constants_2D @ text_AD.T
-        context = None
-        if self.settings.context == "words":
-            mask_AL = text.mask_AL if self.masked else None
-            context = self.psi.context(text.words_ALD.to(self.dtype), mask_AL)
-        of_psi = asks_AD, values_AD, tm_A1, constants_2A, context
-        return Texts(plain.text_AD, plain.centred_AD, plain.square_A, *of_psi)
+            return Texts(*plain)
+        of_psi = self.psi.asks(self.sign_t * text_AD), self.psi.constants_2D @ text_AD.T
+        if self.settings.context == "frames":
+            values_AD, tm_A1 = self.psi.times_values(text_AD)
+            return Texts(*plain, *of_psi, values_AD=values_AD, tm_A1=tm_A1)
+        mask_AL = text.mask_AL if self.masked else None
+        context = self.psi.context(text.words_ALD.to(self.dtype), mask_AL)
+        return Texts(*plain, *of_psi, context=context)
 
     def videos(self, video: VideoFeatures) -> Videos:
         """Make videos ready."""
         frames_BFD, mask_BF = video.frames_BFD.to(self.dtype), video.mask_BF
         mean_BD = mean_frame(frames_BFD, mask_BF, self.settings.padding)
-        plain = frames_BFD, mask_BF, mean_BD, centred(mean_BD), frames_BFD @ frames_BFD.mT
+        plain = frames_BFD, mask_BF, centred(mean_BD)
         if self.psi is None:
-            return Videos(*plain)
+            return Videos(*plain, pp_BFF=frames_BFD @ frames_BFD.mT)
         asks_BD = self.psi.asks(self.sign_v * mean_BD)
         if self.settings.context == "words":
             return Videos(*plain, asks_BD)
@@ -172,6 +184,7 @@ class FastScore:
             *plain,
             asks_BD,
             context,
+            pp_BFF=frames_BFD @ frames_BFD.mT,
             pd_BFF=frames_BFD @ context.values_NCD.mT,
             constants_B2F=self.psi.constants_2D @ frames_BFD.mT,
         )
@@ -231,7 +244,8 @@ class FastScore:
         if self.settings.query == "gap":
             cross_AB = t_AD @ v_BD.T * (2 / t_AD.shape[-1])
             variance_AB = variance_AB + v_BD.square().mean(dim=-1) - cross_AB
-        return (variance_AB + self.psi.eps_in).rsqrt()
+        # rounding may take the variance of a small gap between large vectors below 0
+        return (variance_AB.clamp_min(0) + self.psi.eps_in).rsqrt()
 
     def _cosine(self, tt: Tensor, of: Products) -> Tensor:
         top, text, video = of.tp, tt, of.pp
@@ -239,7 +253,9 @@ class FastScore:
             top, text = top + of.pd, text + 2 * of.td + of.dd
         elif of.dd is not None:
             top, video = top + of.td, video + 2 * of.pd + of.dd
-        return top * (text.clamp_min(SMALLEST) * video.clamp_min(SMALLEST)).rsqrt()
+        cosine = top * (text.clamp_min(SMALLEST) * video.clamp_min(SMALLEST)).rsqrt()
+        # where Δ takes a vector to nearly 0, its length is rounding only
+        return cosine.clamp(-1, 1)
 
 
 def centred(rows_ND: Tensor) -> Tensor:
