@@ -48,7 +48,7 @@ def test_only_one_process_at_a_time(videos, index, model):
     holder = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from pathlib import Path; from tvr.search.store import locked\n"
+            "import sys; from pathlib import Path; from tvr.search.lock import locked\n"
             "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
             str(index),
         ],
@@ -103,7 +103,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(videos, clips, checkpoint,
     assert shards[0] == shards[1]
     assert len(shards[0]) == 6
     names = {path.name.split("-")[0].split(".")[0] for path in index.iterdir()}
-    assert names == {"shard", "vectors", "manifest", "unreadable", "lock"}
+    assert names == {"shard", "vectors", "manifest", "unreadable", "tvr-search"}
 
 
 def test_a_decoding_process_that_dies(videos, checkpoint, index):

@@ -227,6 +227,68 @@ def test_a_folder_of_something_else_is_no_place_for_an_index(videos, model):
     assert sorted(videos.rglob("*")) == before
 
 
+FOREIGN = {
+    "manifest.json": '{"name": "web page", "version": 1}',
+    "shard-000000.tar": "mine",
+    "shard-000001.safetensors": "mine",
+    "vectors-000001.faiss": "mine",
+    "vectors-mine.npy": "mine",
+    "vectors-abc.faiss": "mine",
+    "unreadable.csv": "mine",
+    "lock": "mine",
+    "tvr-search.lock": "mine",
+}
+
+
+def test_a_folder_with_such_names_is_left_alone(videos, index, model):
+    index.mkdir()
+    for name, content in FOREIGN.items():
+        (index / name).write_text(content)
+    with pytest.raises(UserError, match="not empty, and no index"):
+        update(videos, index, model)
+    assert {path.name: path.read_text() for path in index.iterdir()} == FOREIGN
+
+
+def test_files_of_others_in_an_index_stay(videos, index, model):
+    update(videos, index, model)
+    theirs = ("shard-000000.tar", "vectors-mine.npy", "vectors-abc.faiss", ".shard-x.part", "lock")
+    for name in theirs:
+        (index / name).write_text("mine")
+    (videos / "0.mp4").unlink()
+    assert update(videos, index, model).gallery == 6
+    assert [(index / name).read_text() for name in theirs] == ["mine"] * len(theirs)
+
+
+def test_an_empty_lock_of_a_process_that_was_killed_is_no_obstacle(videos, index, model):
+    index.mkdir()
+    (index / "tvr-search.lock").touch()
+    assert update(videos, index, model).gallery == 7
+
+
+@pytest.mark.parametrize("manifest", ["whole", "damaged", "missing", "version 2", "unreadable"])
+def test_other_videos_do_not_take_an_index_over(videos, index, model, tmp_path, manifest):
+    """Not even where the folder of before is not there, perhaps not mounted."""
+    update(videos, index, model)
+    path = index / "manifest.json"
+    if manifest in ("missing", "unreadable"):
+        path.rename(tmp_path / "manifest.json")
+    if manifest == "unreadable":
+        path.mkdir()
+    elif manifest == "damaged":
+        path.write_text(path.read_text()[:-9])
+    elif manifest == "version 2":
+        path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    videos.rename(tmp_path / "away")
+    clip(tmp_path / "others" / "0.mp4", seconds=9)
+    before = {file: file.read_bytes() for file in index.glob("[sv]*-*")}
+    message = {"version 2": "index version 2", "unreadable": "cannot be read"}
+    with pytest.raises(UserError, match=message.get(manifest, "is the index of")):
+        update(tmp_path / "others", index, model)
+    assert {file: file.read_bytes() for file in index.glob("[sv]*-*")} == before
+    if manifest in ("whole", "damaged", "missing"):
+        assert update(tmp_path / "away", index, model).encoded == 0
+
+
 def test_a_damaged_index_is_repaired(videos, index, model, tmp_path):
     update(videos, index, model)
     shutil.copytree(index, tmp_path / "whole")

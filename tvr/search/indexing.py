@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,9 +26,19 @@ from tvr.dataloaders.datasets import checked, init_worker
 from tvr.encode import evaluating
 from tvr.models.gare import VideoFeatures
 from tvr.search.folder import Decoded, Folder, find_files
+from tvr.search.lock import locked
 from tvr.search.model import SearchModel
-from tvr.search.shards import Contents, File, Shard, Unreadable, Video, contents_of, write_shard
-from tvr.search.store import Origin, commit, locked, next_shard, read_manifest
+from tvr.search.shards import (
+    Contents,
+    Damaged,
+    File,
+    Shard,
+    Unreadable,
+    Video,
+    contents_of,
+    write_shard,
+)
+from tvr.search.store import NoIndex, Origin, commit, next_shard, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
@@ -62,10 +73,8 @@ class Indexer:
         """
         files = find_files(self.root)
         with locked(self.index):
-            self.refuse_another()
             shards = earlier_shards(self.index, log)
-            for shard in shards:
-                self.refuse_other_model("another model", shard.fingerprint)
+            self.refuse_another(shards, files)
             done = {file for part in live_parts(shards, files) for file in part.files()}
             todo = [file for file in files if file not in done]
             new = [self.write(contents) for contents in self.encode(todo)]
@@ -88,19 +97,32 @@ class Indexer:
         encoded = sum(len(shard.videos) for shard in new)
         return Report(encoded, len(files) - len(unreadable), unreadable)
 
-    def refuse_another(self) -> None:
-        """Raises UserError where the index is one of another model or folder."""
+    def refuse_another(self, shards: list[Shard], files: list[File]) -> None:
+        """Raises UserError where the index is one of another model or folder.
+
+        Where the folder of before is not there, or not known, the shards have to hold one of the
+        files at least: it was moved then.
+        """
+        folder = None
         try:
             origin = read_manifest(self.index).origin
-        except UserError:
-            # there is none yet, or it is damaged, and is made again from the shards
-            return
-        self.refuse_other_model(origin.model, origin.fingerprint)
-        folder = Path(origin.folder)
-        if folder.is_dir() and not folder.samefile(self.root):
+        except (NoIndex, Damaged):
+            # it is made again from the shards
+            pass
+        else:
+            self.refuse_other_model(origin.model, origin.fingerprint)
+            folder = origin.folder
+        for shard in shards:
+            self.refuse_other_model("another model", shard.fingerprint)
+        if folder is not None and os.path.isdir(folder):
+            same = os.path.samefile(folder, self.root)
+        else:
+            known = {video.file for shard in shards for video in shard.videos}
+            same = not known or not known.isdisjoint(files)
+        if not same:
             raise UserError(
-                f"--videos {self.root}: --index {self.index} is the index of {folder}. Name that "
-                "folder, or another index."
+                f"--videos {self.root}: --index {self.index} is the index of "
+                f"{folder or 'other videos'}. Name that folder, or another index."
             )
 
     def refuse_other_model(self, name: str, fingerprint: str) -> None:

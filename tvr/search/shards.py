@@ -11,6 +11,7 @@ Shapes: B videos, F frames, D embedding width.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +29,11 @@ from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
 VERSION = 1
+SHARD_NAME = re.compile(r"shard-(\d{6,})\.safetensors")
 
 
 class Damaged(UserError):
-    """A shard that is cut off or otherwise not what was written."""
+    """A file of an index that is cut off or otherwise not what was written."""
 
 
 class File(NamedTuple):

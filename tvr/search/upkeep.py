@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tvr.models.gare import VideoFeatures
-from tvr.search.shards import Contents, Damaged, File, Shard, Unreadable
+from tvr.search.shards import SHARD_NAME, Contents, Damaged, File, Shard, Unreadable
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,17 @@ class Live:
 
 
 def earlier_shards(folder: Path, log: logging.Logger) -> list[Shard]:
-    """The shards that are there, of a finished indexing or not; damaged ones are deleted.
+    """The shards that are there, of a finished indexing or not; damaged ones are passed over.
 
     Raises:
         UserError: a shard is of another version or cannot be read.
     """
     shards = []
-    for path in sorted(folder.glob("shard-*.safetensors")):
+    for path in sorted(path for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)):
         try:
             shards.append(Shard(path))
         except Damaged as error:
             log.warning("warning: %s; its videos are encoded again", error)
-            path.unlink()
     return shards
 
 
