@@ -11,6 +11,7 @@ from clips import make_clip
 from PIL import Image
 from small_index import (
     FRAMES,
+    LOG,
     clip,
     copy,
     folder_of_clips,
@@ -22,6 +23,7 @@ from small_index import (
     write_checkpoint,
 )
 
+from tvr.search.indexing import Indexer
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
 
@@ -131,7 +133,7 @@ def test_the_store_does_not_grow_with_every_change(videos, index, model, tmp_pat
     assert same(index, tmp_path / "fresh", tolerance=1e-5)
 
 
-def test_unreadable_files_are_listed_and_tried_again_only_when_changed(videos, index, model):
+def test_unreadable_files_are_listed_and_tried_again(videos, index, model):
     (videos / "empty.mp4").touch()
     half = (videos / "5.mp4").read_bytes()
     (videos / "5.mp4").write_bytes(half[: len(half) // 2])
@@ -225,6 +227,30 @@ def test_a_folder_of_something_else_is_no_place_for_an_index(videos, model):
     with pytest.raises(UserError, match="not empty, and no index"):
         update(videos, videos, model)
     assert sorted(videos.rglob("*")) == before
+
+
+def test_a_file_is_read_once_it_can_be(videos, index, model, tmp_path):
+    """Also one that is the same by path, size and time of change."""
+    whole, cut = tmp_path / "5.mp4", videos / "5.mp4"
+    cut.rename(whole)
+    seen = whole.stat()
+    cut.write_bytes(bytes(seen.st_size))
+    os.utime(cut, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert [record.file.path for record in update(videos, index, model).unreadable] == ["5.mp4"]
+    whole.rename(cut)
+    os.utime(cut, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery, report.unreadable) == (1, 7, [])
+
+
+def test_what_is_encoded_is_written_in_time(videos, index, model, tmp_path):
+    """Here after every batch of two; in the end the small shards are put together."""
+    report = Indexer(videos, index, model, per_shard=256, seconds=0).run(LOG)
+    assert report.encoded == 7
+    (shard,) = index.glob("shard-*")
+    assert shard.name == "shard-000004.safetensors"
+    update(videos, tmp_path / "straight", model, per_shard=256)
+    assert same(index, tmp_path / "straight")
 
 
 FOREIGN = {

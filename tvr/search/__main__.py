@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -109,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_index(args: argparse.Namespace) -> None:
     """Make or update an index, and say what was done."""
+    # whoever ends it keeps what is encoded, as with Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = {f.name: getattr(args, f.name) for f in SETTINGS}
     log = logging.getLogger("tvr.search")
     model = open_model(
