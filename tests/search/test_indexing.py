@@ -178,6 +178,13 @@ def test_names_may_hold_anything(videos, index, model):
     assert all(torch.allclose(feature, features[0], atol=1e-5) for feature in features)
 
 
+def test_links_in_a_circle_are_passed_over(videos, index, model):
+    (videos / "loop.mp4").symlink_to("loop.mp4")
+    (videos / "one").symlink_to("other")
+    (videos / "other").symlink_to("one")
+    assert update(videos, index, model).gallery == 7
+
+
 def test_nothing_to_index(index, model, tmp_path):
     with pytest.raises(UserError, match=r"--videos .*gone: no such folder"):
         update(tmp_path / "gone", index, model)
