@@ -55,7 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=port, default=8000, help="port to listen on, 0 for any [8000]"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     return parser
 
 
@@ -155,7 +154,7 @@ def run_serve(args: argparse.Namespace) -> None:
     """Answer in a browser until stopped."""
     from tvr.search.serve import serve
 
-    serve(Engine.open(args.index, args.model, args.device), args.port, args.host)
+    serve(Engine.open(args.index, args.model, args.device), args.port)
 
 
 if __name__ == "__main__":
