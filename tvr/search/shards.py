@@ -117,8 +117,8 @@ class Shard:
     """An open shard: records in memory, features and previews read from the disk row by row.
 
     Raises:
-        Damaged: the file is cut off or otherwise not what was written.
-        UserError: it is missing, cannot be read, or is of another version.
+        Damaged: the file is missing, cut off or otherwise not what was written.
+        UserError: it cannot be read, or is of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,8 +137,10 @@ class Shard:
                 self._ends_B = self._file.get_tensor("ends_B")
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise Damaged(f"{path}: the file is damaged ({error})") from error
+        except FileNotFoundError as error:
+            raise Damaged(f"{path}: the file is missing") from error
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
+            raise UserError(f"{path}: cannot be read ({error}).") from error
         if self.version != str(VERSION):
             raise other_version(path, self.version)
 

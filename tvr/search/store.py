@@ -165,12 +165,15 @@ class Store:
         self.manifest = manifest
         try:
             shards = [Shard(folder / name) for name, _ in manifest.shards]
-        except UserError as error:
-            raise UserError(f"{error}. {AGAIN}.") from error
+        except Damaged as error:
+            raise Damaged(f"{error}. {AGAIN}.") from error
         self._places: list[tuple[Shard, int]] = []
         for shard, (name, dead) in zip(shards, manifest.shards, strict=True):
             if shard.fingerprint != manifest.origin.fingerprint:
-                raise UserError(f"{folder / name}: belongs to another index. {AGAIN}.")
+                raise UserError(
+                    f"{folder / name}: belongs to another index. Delete this copy, and run the "
+                    "index command again; or make a new index, in another folder."
+                )
             rows = sorted(set(range(len(shard.videos))) - set(dead))
             self._places += [(shard, row) for row in rows]
         self.videos: list[Video] = [shard.videos[row] for shard, row in self._places]
