@@ -1,14 +1,18 @@
 """The two stages against the literal score of every pair, and what is refused."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from programs import run_program
 from small_index import FRAMES, clip, opened, update, write_checkpoint
 
 from tvr.dataloaders.records import Clip
 from tvr.encode import encode_texts, evaluating
+from tvr.models.gare import VideoFeatures
 from tvr.search.engine import MOST_CHARACTERS, Engine
+from tvr.search.indexing import index_features
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
 
@@ -92,6 +96,33 @@ def test_as_many_candidates_as_videos_are_exact(case):
             for one, other in zip(exact, staged, strict=True):
                 assert [hit.path for hit in one.hits] == [hit.path for hit in other.hits]
                 assert [hit.first_rank for hit in one.hits] == [h.first_rank for h in other.hits]
+
+
+def test_engines_share_a_model(case):
+    checkpoint, index, engine = case
+    model = opened(checkpoint)
+    for _ in range(2):
+        shared = Engine(Store.open(index), model)
+        for one, other in zip(shared.search(QUERIES), engine.search(QUERIES), strict=True):
+            assert [hit.path for hit in one.hits] == [hit.path for hit in other.hits]
+
+
+def test_many_candidates_take_little_memory(tmp_path):
+    """All their features together take more than the process may use."""
+    checkpoint = write_checkpoint(tmp_path / "model.pt")
+    block = VideoFeatures(torch.randn(256, 64, 128), torch.ones(256, 64, dtype=torch.bool))
+    index_features(tmp_path / "index", opened(checkpoint), tmp_path, [block] * 16)
+    script = (
+        "import resource, sys; from pathlib import Path; from tvr.search.engine import Engine\n"
+        "engine = Engine.open(Path(sys.argv[1]), device='cpu')\n"
+        "engine.search(['noise'])\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "used = 1024 * int(status.split('VmData:')[1].split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (used + 2**27,) * 2)\n"
+        "print(engine.search(['noise'], candidates=4096)[0].candidates)\n"
+    )
+    done = run_program(sys.executable, "-c", script, tmp_path / "index")
+    assert (done.returncode, done.stdout) == (0, "4096\n"), done.stderr
 
 
 def test_stage_one_chooses_by_the_mean_frame(case, videos):

@@ -2,14 +2,17 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
-from programs import ENVIRONMENT, ROOT, run_program
+from programs import ENVIRONMENT, ROOT
 from small_index import clip, folder_of_clips, opened, paths, same, update, write_checkpoint
 
 from tvr.search.store import Store
@@ -48,7 +51,7 @@ def test_only_one_process_at_a_time(videos, index, model):
     holder = subprocess.Popen(
         [
             *(sys.executable, "-c"),
-            "import sys; from pathlib import Path; from tvr.search.store import locked\n"
+            "import sys; from pathlib import Path; from tvr.search.lock import locked\n"
             "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
             str(index),
         ],
@@ -103,29 +106,69 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(videos, clips, checkpoint,
     assert shards[0] == shards[1]
     assert len(shards[0]) == 6
     names = {path.name.split("-")[0].split(".")[0] for path in index.iterdir()}
-    assert names == {"shard", "vectors", "manifest", "unreadable", "lock"}
+    assert names == {"shard", "vectors", "manifest", "unreadable", "tvr"}
 
 
-def test_a_decoding_process_that_dies(videos, checkpoint, index):
-    for i in range(20):
-        shutil.copy(videos / "5.mp4", videos / f"copy{i}.mp4")
+@pytest.fixture
+def many(videos):
+    """So many that there is time to stop their indexing."""
+    for i in range(100):
+        shutil.copy(videos / "5.mp4", videos / f"copy{i:03d}.mp4")
+    return videos
+
+
+@contextmanager
+def indexing(videos, index, checkpoint):
+    """The command's process, and the one that decodes once it has come to copy030.mp4 or later."""
     command = (sys.executable, "-m", "tvr.search", "index", "--videos", videos, "--index", index)
+    flags = ("--model", checkpoint, "--workers", 1, "--batch_size", 2)
     process = subprocess.Popen(
-        [str(part) for part in (*command, "--model", checkpoint, "--workers", 1)],
+        [str(part) for part in (*command, *flags)],
         cwd=ROOT,
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
+        text=True,
     )
-    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     child = ""
-    while not child and process.poll() is None:
-        with open(children) as file:
-            child = file.read().strip()
-    os.kill(int(child), signal.SIGKILL)
-    errors = process.communicate()[1].decode()
+    while process.poll() is None and not (child and max(opened_by(child)) >= "copy030.mp4"):
+        child = children.read_text().strip()
+    try:
+        yield process, int(child)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def opened_by(process):
+    """The names of the clips that a process has open, and one that comes before all."""
+    names = [""]
+    for link in Path(f"/proc/{process}/fd").glob("*"):
+        with suppress(FileNotFoundError):
+            names.append(link.readlink().name)
+    return [name for name in names if name.endswith(".mp4") or not name]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_indexing_keeps_what_it_has(many, checkpoint, model, index, stop):
+    with indexing(many, index, checkpoint) as (process, _):
+        process.send_signal(stop)
+        errors = process.communicate()[1]
+    assert process.returncode == 130
+    assert errors.endswith("stopped\n")
+    assert "Traceback" not in errors
+    assert update(many, index, model, per_shard=256).encoded <= 107 - 30
+    assert len(paths(index)) == 107
+
+
+def test_a_decoding_process_that_dies(many, checkpoint, model, index):
+    with indexing(many, index, checkpoint) as (process, child):
+        os.kill(child, signal.SIGKILL)
+        errors = process.communicate()[1]
     assert process.returncode == 2
     assert "a process that decodes videos died" in errors
+    assert re.search(r"among copy\d{3}\.mp4 to copy\d{3}\.mp4 in the order of paths", errors)
     assert "Traceback" not in errors
-    done = run_program(*command, "--model", checkpoint, "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    assert len(paths(index)) == 27
+    assert update(many, index, model, per_shard=256).encoded <= 107 - 30
+    assert len(paths(index)) == 107

@@ -11,6 +11,7 @@ from clips import make_clip
 from PIL import Image
 from small_index import (
     FRAMES,
+    LOG,
     clip,
     copy,
     folder_of_clips,
@@ -22,6 +23,7 @@ from small_index import (
     write_checkpoint,
 )
 
+from tvr.search.indexing import Indexer
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
 
@@ -131,7 +133,7 @@ def test_the_store_does_not_grow_with_every_change(videos, index, model, tmp_pat
     assert same(index, tmp_path / "fresh", tolerance=1e-5)
 
 
-def test_unreadable_files_are_listed_and_tried_again_only_when_changed(videos, index, model):
+def test_unreadable_files_are_listed_and_tried_again(videos, index, model):
     (videos / "empty.mp4").touch()
     half = (videos / "5.mp4").read_bytes()
     (videos / "5.mp4").write_bytes(half[: len(half) // 2])
@@ -174,6 +176,13 @@ def test_names_may_hold_anything(videos, index, model):
     found = held(index)
     features = [found[os.fsdecode(name)][0].frames_BFD for name in (*names, b"0.mp4")]
     assert all(torch.allclose(feature, features[0], atol=1e-5) for feature in features)
+
+
+def test_links_in_a_circle_are_passed_over(videos, index, model):
+    (videos / "loop.mp4").symlink_to("loop.mp4")
+    (videos / "one").symlink_to("other")
+    (videos / "other").symlink_to("one")
+    assert update(videos, index, model).gallery == 7
 
 
 def test_nothing_to_index(index, model, tmp_path):
@@ -225,6 +234,92 @@ def test_a_folder_of_something_else_is_no_place_for_an_index(videos, model):
     with pytest.raises(UserError, match="not empty, and no index"):
         update(videos, videos, model)
     assert sorted(videos.rglob("*")) == before
+
+
+def test_a_file_is_read_once_it_can_be(videos, index, model, tmp_path):
+    """Also one that is the same by path, size and time of change."""
+    whole, cut = tmp_path / "5.mp4", videos / "5.mp4"
+    cut.rename(whole)
+    seen = whole.stat()
+    cut.write_bytes(bytes(seen.st_size))
+    os.utime(cut, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert [record.file.path for record in update(videos, index, model).unreadable] == ["5.mp4"]
+    whole.rename(cut)
+    os.utime(cut, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    report = update(videos, index, model)
+    assert (report.encoded, report.gallery, report.unreadable) == (1, 7, [])
+
+
+def test_what_is_encoded_is_written_in_time(videos, index, model, tmp_path):
+    """Here after every batch of two; in the end the small shards are put together."""
+    report = Indexer(videos, index, model, per_shard=256, seconds=0).run(LOG)
+    assert report.encoded == 7
+    (shard,) = index.glob("shard-*")
+    assert shard.name == "shard-000004.safetensors"
+    update(videos, tmp_path / "straight", model, per_shard=256)
+    assert same(index, tmp_path / "straight")
+
+
+FOREIGN = {
+    "manifest.json": '{"name": "web page", "version": 1}',
+    "shard-000000.tar": "mine",
+    "shard-000001.safetensors": "mine",
+    "vectors-000001.faiss": "mine",
+    "vectors-mine.npy": "mine",
+    "vectors-abc.faiss": "mine",
+    "unreadable.csv": "mine",
+    "lock": "mine",
+    "tvr-search.lock": "mine",
+}
+
+
+def test_a_folder_with_such_names_is_left_alone(videos, index, model):
+    index.mkdir()
+    for name, content in FOREIGN.items():
+        (index / name).write_text(content)
+    with pytest.raises(UserError, match="not empty, and no index"):
+        update(videos, index, model)
+    assert {path.name: path.read_text() for path in index.iterdir()} == FOREIGN
+
+
+def test_files_of_others_in_an_index_stay(videos, index, model):
+    update(videos, index, model)
+    theirs = ("shard-000000.tar", "vectors-mine.npy", "vectors-abc.faiss", ".shard-x.part", "lock")
+    for name in theirs:
+        (index / name).write_text("mine")
+    (videos / "0.mp4").unlink()
+    assert update(videos, index, model).gallery == 6
+    assert [(index / name).read_text() for name in theirs] == ["mine"] * len(theirs)
+
+
+def test_an_empty_lock_of_a_process_that_was_killed_is_no_obstacle(videos, index, model):
+    index.mkdir()
+    (index / "tvr-search.lock").touch()
+    assert update(videos, index, model).gallery == 7
+
+
+@pytest.mark.parametrize("manifest", ["whole", "damaged", "missing", "version 2", "unreadable"])
+def test_other_videos_do_not_take_an_index_over(videos, index, model, tmp_path, manifest):
+    """Not even where the folder of before is not there, perhaps not mounted."""
+    update(videos, index, model)
+    path = index / "manifest.json"
+    if manifest in ("missing", "unreadable"):
+        path.rename(tmp_path / "manifest.json")
+    if manifest == "unreadable":
+        path.mkdir()
+    elif manifest == "damaged":
+        path.write_text(path.read_text()[:-9])
+    elif manifest == "version 2":
+        path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    videos.rename(tmp_path / "away")
+    clip(tmp_path / "others" / "0.mp4", seconds=9)
+    before = {file: file.read_bytes() for file in index.glob("[sv]*-*")}
+    message = {"version 2": "index version 2", "unreadable": "cannot be read"}
+    with pytest.raises(UserError, match=message.get(manifest, "is the index of")):
+        update(tmp_path / "others", index, model)
+    assert {file: file.read_bytes() for file in index.glob("[sv]*-*")} == before
+    if manifest in ("whole", "damaged", "missing"):
+        assert update(tmp_path / "away", index, model).encoded == 0
 
 
 def test_a_damaged_index_is_repaired(videos, index, model, tmp_path):

@@ -139,6 +139,8 @@ def test_a_page_of_the_results(made, call, tmp_path):
         (["query", "--index", "INDEX", "x", "--model", "gone.pt"], "--model gone.pt"),
         (["query", "--index", "INDEX", "x", "--model", "tiny"], "is not the model"),
         (["serve", "--index", "INDEX", "--port", "70000"], "and 65535"),
+        (["serve", "--index", "INDEX", "--host", "0.0.0.0"], "--host"),
+        (["query", "--index", "INDEX", "x", "--html", "/dev/null/x.html"], "/dev/null/x.html: can"),
         (["index", "--videos", "gone", "--model", "tiny", "--index", "new"], "--videos gone"),
         (["index", "--videos", ".", "--model", "gone.pt", "--index", "new"], "--model gone.pt"),
         (["index", "--videos", ".", "--model", "tiny", "--index", "new", "--temp", "0"], "--temp"),
@@ -164,7 +166,7 @@ def test_an_error_shows_names_as_escapes(call, tmp_path):
     assert "\x1b" not in err
 
 
-def test_a_file_of_queries_that_is_not_utf8(made, call, tmp_path):
+def test_a_file_of_queries_that_cannot_be_answered(made, call, tmp_path):
     path = tmp_path / "queries.txt"
     path.write_bytes(b"fine\ncaf\xe9\n")
     code, _, err = call("query", "--index", made / "index", "--file", path)
@@ -173,3 +175,7 @@ def test_a_file_of_queries_that_is_not_utf8(made, call, tmp_path):
     path.write_text("\n \n")
     code, _, err = call("query", "--index", made / "index", "--file", path)
     assert "holds no query" in err
+    path.write_text("fine\n\n" + "w" * 2001 + "\n")
+    code, _, err = call("query", "--index", made / "index", "--file", path)
+    assert code == 2
+    assert f"{path}, line 3: has 2,001 characters; give at most 2,000" in err

@@ -1,4 +1,6 @@
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +39,40 @@ def test_what_cannot_be_written_is_the_users_to_know(tmp_path):
         with pytest.raises(LocalError, match=r"list\.csv: cannot be written \("), replacing(path):
             pass
     assert os.listdir(tmp_path) == ["list.csv"]
+
+
+@pytest.mark.parametrize("name", ["list.csv/page.html", "list.csv/x/y", ".", "/", "n" * 256])
+def test_a_place_for_no_file_is_named(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.csv").write_text("old")
+    with (
+        pytest.raises(LocalError, match=r": cannot be written \([^)]+\)\.$"),
+        replacing(Path(name)),
+    ):
+        pass
+    assert os.listdir(tmp_path) == ["list.csv"]
+    assert (tmp_path / "list.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "\u8996" * 85])
+def test_any_name_that_a_disk_takes_can_be_written(tmp_path, name):
+    with replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [name]
+
+
+def fill_the_disk(path):
+    with replacing(path) as file:
+        file.write(b"half of the")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_earlier_file_is_mentioned_where_there_is_one(tmp_path):
+    path = tmp_path / "list.csv"
+    with pytest.raises(LocalError, match=r"\(No space left on device\)\.$"):
+        fill_the_disk(path)
+    path.write_text("old")
+    with pytest.raises(LocalError, match=r"device\); an earlier file of that name was left as"):
+        fill_the_disk(path)
+    assert path.read_text() == "old"

@@ -69,8 +69,8 @@ def find_videos(root: Path) -> VideoIndex:
     """Index every file below `root`; the result does not depend on the order of the disk.
 
     Of several files for one id, one named `.mp4` wins, then the first in the order of paths.
-    Hidden files and folders (leading dot) are passed over; links to files and folders are
-    followed, a folder is entered once. Raises UserError if `root` or a folder in it cannot be
+    Hidden files and folders (leading dot) are passed over, and links that lead nowhere; others
+    are followed, a folder is entered once. Raises UserError if `root` or a folder in it cannot be
     listed.
     """
     files: dict[str, Path] = {}
@@ -99,7 +99,7 @@ def walk(root: Path, flag: str = "--video_path") -> Iterator[Path]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith("."):
+                    if entry.name.startswith(".") or leads_nowhere(entry):
                         continue
                     if entry.is_dir():
                         folders.append(entry.path)
@@ -110,3 +110,8 @@ def walk(root: Path, flag: str = "--video_path") -> Iterator[Path]:
                 f"{flag} {root}: cannot list {folder} ({error.strerror}). "
                 "Name the folder that holds the videos and can be read."
             ) from error
+
+
+def leads_nowhere(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link to what is not there or cannot be reached, as to itself."""
+    return entry.is_symlink() and not os.path.exists(entry.path)

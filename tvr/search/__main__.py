@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -54,7 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--port", type=port, default=8000, help="port to listen on, 0 for any [8000]"
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1]")
     return parser
 
 
@@ -109,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_index(args: argparse.Namespace) -> None:
     """Make or update an index, and say what was done."""
+    # whoever ends it keeps what is encoded, as with Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = {f.name: getattr(args, f.name) for f in SETTINGS}
     log = logging.getLogger("tvr.search")
     model = open_model(
@@ -152,7 +154,7 @@ def run_serve(args: argparse.Namespace) -> None:
     """Answer in a browser until stopped."""
     from tvr.search.serve import serve
 
-    serve(Engine.open(args.index, args.model, args.device), args.port, args.host)
+    serve(Engine.open(args.index, args.model, args.device), args.port)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from tvr.search.engine import Answer, Hit
+from tvr.search.engine import MOST_CHARACTERS, Answer, Hit
 from tvr.utils.errors import UserError
 
 COLUMNS = ("rank", "score", "first rank", "first score", "seconds", "path")
@@ -17,7 +17,7 @@ def read_queries(path: Path) -> list[str]:
     """The lines of a UTF-8 file; blank ones are passed over.
 
     Raises:
-        UserError: it cannot be read, is not UTF-8, or has no query.
+        UserError: it cannot be read, is not UTF-8, or has no query or one that is too long.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -26,10 +26,16 @@ def read_queries(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise UserError(f"--file {path}, line {line}: not UTF-8. Save it as UTF-8.") from error
-    queries = [line.strip() for line in text.split("\n") if line.strip()]
-    if not queries:
+    queries = [line.strip() for line in text.split("\n")]
+    for line, query in enumerate(queries, start=1):
+        if len(query) > MOST_CHARACTERS:
+            raise UserError(
+                f"--file {path}, line {line}: has {len(query):,} characters; give at most "
+                f"{MOST_CHARACTERS:,}."
+            )
+    if not any(queries):
         raise UserError(f"--file {path}: holds no query. Write one a line.")
-    return queries
+    return [query for query in queries if query]
 
 
 def as_json(answers: list[Answer], folder: Path) -> str:

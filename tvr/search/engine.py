@@ -18,8 +18,9 @@ import faiss
 import numpy as np
 
 from tvr.encode import encode_texts, evaluating
-from tvr.models.gare import TextFeatures, VideoFeatures
+from tvr.models.gare import GARE, TextFeatures, VideoFeatures
 from tvr.models.increment import IncrementByQuery
+from tvr.models.score import Scorer
 from tvr.models.scoring import FastScore
 from tvr.search.model import SearchModel, open_model
 from tvr.search.shards import unit
@@ -35,7 +36,7 @@ class Hit:
     """A video found. Ranks count from 1; `first_*` are stage one's.
 
     `path` is relative to the indexed folder, as on disk; `seconds` is None where it is not known.
-    `first_rank` is among all videos where the search was exact, else among the candidates.
+    `first_rank` is stage one's among all videos: the candidates are its first.
     """
 
     row: int
@@ -68,10 +69,7 @@ class Engine:
     def __init__(self, store: Store, model: SearchModel) -> None:
         self._store, self._model = store, model
         self._lock = threading.Lock()
-        self._many = FastScore(model.gare)
-        if model.gare.psi is not None and not model.gare.needs_words:
-            # for few queries and many frames, the order of ψ's products that takes least
-            model.gare.psi = IncrementByQuery(model.gare.psi)
+        self._few, self._many = scorer_by_query(model.gare), FastScore(model.gare)
 
     @classmethod
     def open(cls, index: Path, model: str | None = None, device: str = "auto") -> Engine:
@@ -149,7 +147,8 @@ class Engine:
             text = encode_texts(self._model.run, self._model.gare, queries)
             first_AN, rows_AN = self._nearest(text, count)
             if exact:
-                scores_AN = np.take_along_axis(self._scores_of_all(text), rows_AN, axis=1)
+                all_AN = self._scores(text, np.arange(self.gallery))
+                scores_AN = np.take_along_axis(all_AN, rows_AN, axis=1)
             else:
                 scores_AN = np.stack(
                     [self._scores(text[i : i + 1], rows_AN[i])[0] for i in range(len(queries))]
@@ -171,18 +170,18 @@ class Engine:
         faiss.omp_set_num_threads(1)
         return self._store.vectors.search(unit(text.text_AD), count)
 
-    def _scores(self, text: TextFeatures, rows: np.ndarray) -> np.ndarray:
-        """GARE's scores of the texts with these rows."""
-        video = self._on_device(self._store.features(rows.tolist()))
-        if len(text.text_AD) < video.mask_BF.shape[1]:
-            return self._model.gare.score(text, video).sim_AB.cpu().numpy()
-        return self._many(text, [video]).cpu().numpy()
+    def _scores(self, text: TextFeatures, rows_N: np.ndarray) -> np.ndarray:
+        """GARE's scores of the texts with these rows, block by block."""
+        starts = range(0, len(rows_N), VIDEOS_PER_BLOCK)
+        blocks = (rows_N[start : start + VIDEOS_PER_BLOCK] for start in starts)
+        return np.concatenate([self._scores_of_block(text, rows_B) for rows_B in blocks], axis=1)
 
-    def _scores_of_all(self, text: TextFeatures) -> np.ndarray:
-        """GARE's scores of the texts with all videos, block by block."""
-        rows_N = np.arange(self.gallery)
-        blocks = [rows_N[i : i + VIDEOS_PER_BLOCK] for i in rows_N[::VIDEOS_PER_BLOCK]]
-        return np.concatenate([self._scores(text, rows) for rows in blocks], axis=1)
+    def _scores_of_block(self, text: TextFeatures, rows_B: np.ndarray) -> np.ndarray:
+        """GARE's scores of the texts with so few rows that their features fit into memory."""
+        video = self._on_device(self._store.features(rows_B.tolist()))
+        if len(text.text_AD) < video.mask_BF.shape[1]:
+            return self._few.score(text, video).sim_AB.cpu().numpy()
+        return self._many(text, [video]).cpu().numpy()
 
     def _on_device(self, video: VideoFeatures) -> VideoFeatures:
         device = self._model.run.device
@@ -210,6 +209,15 @@ class Engine:
                 )
             )
         return hits
+
+
+def scorer_by_query(gare: GARE) -> Scorer:
+    """The model's score; for few queries ψ's products are in the order that takes least."""
+    if gare.psi is None or gare.needs_words:
+        return gare
+    scorer = Scorer(gare.settings, gare.backbone.width)
+    scorer.psi = IncrementByQuery(gare.psi)
+    return scorer
 
 
 def check(queries: list[str], topk: int, candidates: int) -> None:

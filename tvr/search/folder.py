@@ -17,7 +17,7 @@ from tvr.dataloaders.examine import read_header
 from tvr.dataloaders.records import Clip
 from tvr.dataloaders.videos import EXTENSIONS, walk
 from tvr.search.previews import preview
-from tvr.search.shards import File, Unreadable, Video
+from tvr.search.shards import File, Video
 from tvr.utils.errors import UserError
 
 
@@ -39,6 +39,14 @@ def find_files(root: Path) -> list[File]:
     if not files:
         raise UserError(f"--videos {root}: holds no video file ({', '.join(EXTENSIONS)}).")
     return sorted(files)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be decoded, and why."""
+
+    file: File
+    problem: str
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Make the index of a folder of videos, or bring it up to date.
 
-Only files that are new or changed (by path, size and time of change) are decoded. They are worked
-through in the order of their paths and written shard by shard, so that an indexing that was
-stopped goes on where it was.
+Only files that are new or changed (by path, size and time of change) are decoded, and those that
+could not be read before. They are worked through in the order of their paths and written shard by
+shard, the last one also when it is stopped, so that an indexing goes on where it was.
 
 Shapes: B videos of a batch or shard, F frames, D embedding width.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,15 +25,26 @@ from tqdm import tqdm
 from tvr.dataloaders.datasets import checked, init_worker
 from tvr.encode import evaluating
 from tvr.models.gare import VideoFeatures
-from tvr.search.folder import Decoded, Folder, find_files
+from tvr.search.folder import Decoded, Folder, Unreadable, find_files
+from tvr.search.lock import locked
 from tvr.search.model import SearchModel
-from tvr.search.shards import Contents, File, Shard, Unreadable, Video, contents_of, write_shard
-from tvr.search.store import Origin, commit, locked, next_shard, read_manifest
+from tvr.search.shards import (
+    Contents,
+    Damaged,
+    File,
+    Shard,
+    Video,
+    contents_of,
+    joined,
+    write_shard,
+)
+from tvr.search.store import NoIndex, Origin, commit, next_shard, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
 VIDEOS_PER_SHARD = 256
+SECONDS_PER_SHARD = 30.0  # what a killed indexing has done in vain at most
 UNREADABLE = "unreadable.csv"
 
 
@@ -49,9 +61,15 @@ class Indexer:
     """Brings the index in the folder `index` in line with the videos below `root`."""
 
     def __init__(
-        self, root: Path, index: Path, model: SearchModel, per_shard: int = VIDEOS_PER_SHARD
+        self,
+        root: Path,
+        index: Path,
+        model: SearchModel,
+        per_shard: int = VIDEOS_PER_SHARD,
+        seconds: float = SECONDS_PER_SHARD,
     ) -> None:
-        self.root, self.index, self.model, self.per_shard = root, index, model, per_shard
+        self.root, self.index, self.model = root, index, model
+        self.per_shard, self.seconds = per_shard, seconds
 
     def run(self, log: logging.Logger) -> Report:
         """Encode what is new or changed, leave out what is gone, and write the index.
@@ -62,15 +80,12 @@ class Indexer:
         """
         files = find_files(self.root)
         with locked(self.index):
-            self.refuse_another()
             shards = earlier_shards(self.index, log)
-            for shard in shards:
-                self.refuse_other_model("another model", shard.fingerprint)
+            self.refuse_another(shards, files)
             done = {file for part in live_parts(shards, files) for file in part.files()}
             todo = [file for file in files if file not in done]
-            new = [self.write(contents) for contents in self.encode(todo)]
+            new, unreadable = self.encode(todo)
             parts = live_parts([*shards, *new], files)
-            unreadable = [record for part in parts for record in part.unreadable]
             write_list(self.index / UNREADABLE, unreadable)
             if len(unreadable) == len(files):
                 raise UserError(
@@ -88,19 +103,32 @@ class Indexer:
         encoded = sum(len(shard.videos) for shard in new)
         return Report(encoded, len(files) - len(unreadable), unreadable)
 
-    def refuse_another(self) -> None:
-        """Raises UserError where the index is one of another model or folder."""
+    def refuse_another(self, shards: list[Shard], files: list[File]) -> None:
+        """Raises UserError where the index is one of another model or folder.
+
+        Where the folder of before is not there, or not known, the shards have to hold one of the
+        files at least: it was moved then.
+        """
+        folder = None
         try:
             origin = read_manifest(self.index).origin
-        except UserError:
-            # there is none yet, or it is damaged, and is made again from the shards
-            return
-        self.refuse_other_model(origin.model, origin.fingerprint)
-        folder = Path(origin.folder)
-        if folder.is_dir() and not folder.samefile(self.root):
+        except (NoIndex, Damaged):
+            # it is made again from the shards
+            pass
+        else:
+            self.refuse_other_model(origin.model, origin.fingerprint)
+            folder = origin.folder
+        for shard in shards:
+            self.refuse_other_model("another model", shard.fingerprint)
+        if folder is not None and os.path.isdir(folder):
+            same = os.path.samefile(folder, self.root)
+        else:
+            known = {video.file for shard in shards for video in shard.videos}
+            same = not known or not known.isdisjoint(files)
+        if not same:
             raise UserError(
-                f"--videos {self.root}: --index {self.index} is the index of {folder}. Name that "
-                "folder, or another index."
+                f"--videos {self.root}: --index {self.index} is the index of "
+                f"{folder or 'other videos'}. Name that folder, or another index."
             )
 
     def refuse_other_model(self, name: str, fingerprint: str) -> None:
@@ -118,12 +146,41 @@ class Indexer:
         write_shard(path, self.model.fingerprint, contents)
         return Shard(path)
 
-    def encode(self, files: list[File]) -> Iterator[Contents]:
-        """What becomes of the files, a shard at a time.
+    def encode(self, files: list[File]) -> tuple[list[Shard], list[Unreadable]]:
+        """Encode the files into new shards; what is encoded is kept also where this is stopped.
 
         Raises:
-            UserError: a process that decodes has died.
+            UserError: a process that decodes has died, or the model gives no finite features.
         """
+        shards, unreadable, parts, batch = [], [], [], []
+        seen, started = 0, time.monotonic()
+        try:
+            for item in self.decode(files):
+                seen += 1
+                if isinstance(item, Unreadable):
+                    unreadable.append(item)
+                    continue
+                batch.append(item)
+                full = sum(len(part.videos) for part in parts) + len(batch) == self.per_shard
+                if full or len(batch) == self.model.run.config.batch_size_val:
+                    parts.append(self.encode_batch(batch))
+                    batch = []
+                if full or (parts and time.monotonic() > started + self.seconds):
+                    shards.append(self.write(joined(parts)))
+                    parts, started = [], time.monotonic()
+            if batch:
+                parts.append(self.encode_batch(batch))
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise self.has_died(files[seen:], error) from error
+        finally:
+            if parts:
+                shards.append(self.write(joined(parts)))
+        return shards, unreadable
+
+    def decode(self, files: list[File]) -> Iterator[Decoded | Unreadable]:
+        """The files' videos in the same order."""
         run = self.model.run
         loader = DataLoader(
             Folder(self.root, files, run.frames(self.model.gare)),
@@ -132,38 +189,21 @@ class Indexer:
             worker_init_fn=init_worker,
         )
         bar = tqdm(loader, "index", len(files), unit="video", leave=False, disable=None)
-        items = checked(bar)
-        try:
-            for _ in range(0, len(files), self.per_shard):
-                yield self.encode_shard(islice(items, self.per_shard))
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise UserError(
-                f"a process that decodes videos died ({error}): out of memory, or by a video that "
-                "the decoder cannot bear. Try fewer --workers, or --video_decoder opencv."
-            ) from error
+        return checked(bar)
 
-    def encode_shard(self, items: Iterator[Decoded | Unreadable]) -> Contents:
-        """The contents of one shard."""
-        decoded, unreadable, parts = [], [], []
-        while batch := list(islice(items, self.model.run.config.batch_size_val)):
-            unreadable += [item for item in batch if isinstance(item, Unreadable)]
-            good = [item for item in batch if isinstance(item, Decoded)]
-            if good:
-                parts.append(self.features(good))
-                decoded += [(item.video, item.preview) for item in good]
-        none_BFD = torch.zeros(0, self.model.run.config.max_frames, self.model.gare.backbone.width)
-        features = VideoFeatures(
-            torch.cat([none_BFD, *(part.frames_BFD for part in parts)]),
-            torch.cat([none_BFD[..., 0].bool(), *(part.mask_BF for part in parts)]),
+    def has_died(self, left: list[File], error: RuntimeError) -> UserError:
+        """The error for the death of a process that decodes, while these files were left."""
+        # every process is given two files in advance
+        ahead = left[: 2 * self.model.run.config.workers]
+        among = f", among {ahead[0].path} to {ahead[-1].path}" if ahead else ""
+        return UserError(
+            f"a process that decodes videos died ({error}): out of memory, or by a video that the "
+            f"decoder cannot bear{among} in the order of paths. Try fewer --workers, or "
+            "--video_decoder opencv, or take that video out of the folder. What is encoded is kept."
         )
-        videos, previews = [video for video, _ in decoded], [picture for _, picture in decoded]
-        padding = self.model.gare.settings.padding
-        return contents_of(videos, features, previews, unreadable, padding)
 
-    def features(self, batch: list[Decoded]) -> VideoFeatures:
-        """The features of a batch, on the CPU."""
+    def encode_batch(self, batch: list[Decoded]) -> Contents:
+        """What a shard holds of these videos."""
         run, gare = self.model.run, self.model.gare
         frames_BFCHW = torch.stack([item.frames_FCHW for item in batch]).to(run.device)
         mask_BF = torch.stack([item.mask_F for item in batch]).to(run.device)
@@ -171,7 +211,12 @@ class Indexer:
             video = gare.encode_video(frames_BFCHW, mask_BF)
         if not video.frames_BFD.isfinite().all():
             raise UserError(f"--model {self.model.name}: it gives no finite features.")
-        return VideoFeatures(video.frames_BFD.cpu(), video.mask_BF.cpu())
+        return contents_of(
+            [item.video for item in batch],
+            VideoFeatures(video.frames_BFD.cpu(), video.mask_BF.cpu()),
+            [item.preview for item in batch],
+            gare.settings.padding,
+        )
 
 
 def index_features(
@@ -179,7 +224,8 @@ def index_features(
 ) -> None:
     """Make an index of features that were computed elsewhere: a shard a block, without previews.
 
-    The videos are numbered from 0 and not looked for in `folder`.
+    No command does this; the benchmark of search and tests do. The videos are numbered from 0 and
+    not looked for in `folder`.
 
     Raises:
         UserError: `index` is no place for an index, or holds one of another model.
@@ -193,7 +239,6 @@ def index_features(
                 [Video(file, None) for file in files],
                 block,
                 [b""] * len(files),
-                [],
                 model.gare.settings.padding,
             )
             path = next_shard(index)

@@ -24,6 +24,7 @@ from tvr.search.page import Card, environment, printable, still_of
 from tvr.search.question import MOST, Question, read_question
 from tvr.utils.errors import UserError
 
+HOST = "127.0.0.1"
 METHODS = ["GET", "HEAD"]
 HEADERS = {
     "Content-Security-Policy": (
@@ -36,36 +37,35 @@ HEADERS = {
 }
 
 
-def serve(engine: Engine, port: int, host: str = "127.0.0.1") -> None:
+def serve(engine: Engine, port: int) -> None:
     """Answer until Ctrl-C, on `port` or for 0 on any free one, and print the address.
 
     Raises:
-        UserError: the port, or the address `host`, cannot be had.
+        UserError: the port cannot be had.
     """
     # A page asks for all its previews at once, which is no news
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     try:
-        listening = socket.create_server((host, port))
+        listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise UserError(
-            f"--host {host} --port {port}: {reason}. Name another port, or 0 for any."
-        ) from error
+        raise UserError(f"--port {port}: {reason}. Name another port, or 0 for any.") from error
     # A large video that a browser pauses keeps a thread waiting, so there are some to spare
-    server = create_server(create_app(engine, host), sockets=[listening], threads=16, ident=None)
+    server = create_server(create_app(engine), sockets=[listening], threads=16, ident=None)
     # Ctrl-C is the way to end it, also in the moment before the server listens for it
     with suppress(KeyboardInterrupt):
-        print(f"Open http://{host}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+        print(f"Open http://{HOST}:{listening.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
         server.run()
 
 
-def create_app(engine: Engine, host: str = "127.0.0.1") -> Flask:
-    """The pages over an open index, for who asks for `host` or for this machine."""
+def create_app(engine: Engine) -> Flask:
+    """The pages over an open index, for who asks for this machine."""
     app = Flask(__name__, template_folder=None)
     # Another site's name that leads to this machine (DNS rebinding) must not read the answers
-    app.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost", host]
+    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]
     site = Site(engine)
     app.before_request(refuse_other_methods)
+    app.before_request(refuse_other_sites)
     app.after_request(add_headers)
     app.register_error_handler(HTTPException, site.error)
     app.add_url_rule("/", view_func=site.search_page)
@@ -80,6 +80,13 @@ def refuse_other_methods() -> None:
     """Nothing here changes anything: only GET, and HEAD with it."""
     if request.method not in METHODS:
         raise MethodNotAllowed(METHODS)
+
+
+def refuse_other_sites() -> None:
+    """Another site may link here, but not have pictures, videos or answers loaded by its pages."""
+    sent = request.headers
+    if sent.get("Sec-Fetch-Site") == "cross-site" and sent.get("Sec-Fetch-Mode") != "navigate":
+        abort(403, "Another site's page asked for this. Open the address itself.")
 
 
 def add_headers(response: Response) -> Response:

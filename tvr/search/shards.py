@@ -1,9 +1,9 @@
-"""One shard of an index: what became of some files, in a file that is written once.
+"""One shard of an index: some videos, in a file that is written once.
 
     frames_BFD fp32, mask_BF bool, mean_BD fp32 of length 1, previews uint8, ends_B int64
 
-Its metadata hold the index's version and fingerprint, and as JSON the videos and what could not
-be read. Preview i is the bytes of `previews` from the end of preview i - 1 to its own.
+Its metadata hold the index's version and fingerprint, and as JSON the videos. Preview i is the
+bytes of `previews` from the end of preview i - 1 to its own.
 
 Shapes: B videos, F frames, D embedding width.
 """
@@ -11,6 +11,7 @@ Shapes: B videos, F frames, D embedding width.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,10 +29,11 @@ from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
 VERSION = 1
+SHARD_NAME = re.compile(r"shard-(\d{6,})\.safetensors")
 
 
 class Damaged(UserError):
-    """A shard that is cut off or otherwise not what was written."""
+    """A file of an index that is cut off or otherwise not what was written."""
 
 
 class File(NamedTuple):
@@ -49,13 +51,6 @@ class Video(NamedTuple):
     seconds: float | None
 
 
-class Unreadable(NamedTuple):
-    """A file that was not encoded, and why."""
-
-    file: File
-    problem: str
-
-
 @dataclass(frozen=True)
 class Contents:
     """What a shard holds. The features lie on the CPU; a preview may be empty."""
@@ -64,19 +59,30 @@ class Contents:
     features: VideoFeatures
     mean_BD: np.ndarray
     previews: list[bytes]
-    unreadable: list[Unreadable]
 
 
 def contents_of(
     videos: list[Video],
     features: VideoFeatures,
     previews: list[bytes],
-    unreadable: list[Unreadable],
     padding: str,
 ) -> Contents:
     """The contents of a shard, with the mean frames that the model's `padding` asks for."""
     mean_BD = mean_frame(features.frames_BFD, features.mask_BF, padding)
-    return Contents(videos, features, unit(mean_BD), previews, unreadable)
+    return Contents(videos, features, unit(mean_BD), previews)
+
+
+def joined(parts: list[Contents]) -> Contents:
+    """The contents of several shards as those of one."""
+    return Contents(
+        videos=[video for part in parts for video in part.videos],
+        features=VideoFeatures(
+            torch.cat([part.features.frames_BFD for part in parts]),
+            torch.cat([part.features.mask_BF for part in parts]),
+        ),
+        mean_BD=np.concatenate([part.mean_BD for part in parts]),
+        previews=[preview for part in parts for preview in part.previews],
+    )
 
 
 def unit(rows_BD: Tensor) -> np.ndarray:
@@ -102,7 +108,6 @@ def write_shard(path: Path, fingerprint: str, contents: Contents) -> None:
         "fingerprint": fingerprint,
         # names on disk need not be UTF-8: JSON's escapes keep every byte of them
         "videos": json.dumps(contents.videos),
-        "unreadable": json.dumps(contents.unreadable),
     }
     with replacing(path) as file:
         file.write(save(tensors, metadata))
@@ -112,8 +117,8 @@ class Shard:
     """An open shard: records in memory, features and previews read from the disk row by row.
 
     Raises:
-        Damaged: the file is cut off or otherwise not what was written.
-        UserError: it is missing, cannot be read, or is of another version.
+        Damaged: the file is missing, cut off or otherwise not what was written.
+        UserError: it cannot be read, or is of another version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,16 +131,16 @@ class Shard:
             if self.version == str(VERSION):
                 self.fingerprint = metadata["fingerprint"]
                 self.videos = [Video(File(*f), s) for f, s in json.loads(metadata["videos"])]
-                unreadable = json.loads(metadata["unreadable"])
-                self.unreadable = [Unreadable(File(*f), why) for f, why in unreadable]
                 self._frames_BFD = self._file.get_slice("frames_BFD")
                 self._mask_BF = self._file.get_slice("mask_BF")
                 self._previews = self._file.get_slice("previews")
                 self._ends_B = self._file.get_tensor("ends_B")
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise Damaged(f"{path}: the file is damaged ({error})") from error
+        except FileNotFoundError as error:
+            raise Damaged(f"{path}: the file is missing") from error
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error})") from error
+            raise UserError(f"{path}: cannot be read ({error}).") from error
         if self.version != str(VERSION):
             raise other_version(path, self.version)
 

@@ -4,7 +4,7 @@
     vectors-000000.faiss        every video's mean frame at length 1, by inner product
     manifest.json               which of these belong together; written last
     unreadable.csv              the files that could not be read, and why, for people
-    lock                        held while one process indexes
+    tvr-search.lock             says whose folder this is; held while one process indexes
 
 A row is a video's number: shard by shard in the manifest's order, without the rows that a later
 shard replaced or whose file is gone. What the manifest does not name does not count, so an
@@ -15,10 +15,8 @@ Shapes: N videos of the index, B of them, F frames, D embedding width.
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,13 +27,21 @@ import torch
 
 from tvr.models.gare import VideoFeatures
 from tvr.search.model import SearchModel
-from tvr.search.shards import VERSION, Shard, Video, other_version
+from tvr.search.shards import SHARD_NAME, VERSION, Damaged, Shard, Video, other_version
 from tvr.search.upkeep import Live
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
-MANIFEST, LOCK = "manifest.json", "lock"
+MANIFEST = "manifest.json"
 AGAIN = "Run the index command again; it repairs what is there"
+VECTORS_NAME = re.compile(r"vectors-(\d{6,})\.faiss")
+PART_NAME = re.compile(
+    r"\.(shard-\d{6,}\.safetensors|vectors-\d{6,}\.faiss|manifest\.json|unreadable\.csv)\.\d+\.part"
+)
+
+
+class NoIndex(UserError):
+    """A folder without a manifest: nothing was finished there."""
 
 
 @dataclass(frozen=True)
@@ -75,42 +81,13 @@ class Manifest:
     shards: list[tuple[str, list[int]]]
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """The right to change the index, which one process at a time has; makes the folder.
-
-    Raises:
-        UserError: another process has it, or the folder is no place for an index.
-    """
-    lock = folder / LOCK
-    try:
-        str(folder).encode()
-        folder.mkdir(parents=True, exist_ok=True)
-        known = lock.exists() or (folder / MANIFEST).exists()
-        if not known and any(folder.iterdir()):
-            raise UserError(f"--index {folder}: not empty, and no index. Name another folder.")
-        file = lock.open("w")
-    except UnicodeEncodeError as error:
-        raise UserError(f"--index {folder}: its name is not UTF-8. Name another one.") from error
-    except OSError as error:
-        raise UserError(f"--index {folder}: cannot be written ({error.strerror}).") from error
-    with file:
-        try:
-            # Unlike flock's, this lock is not inherited by the processes that decode
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"--index {folder}: another process is indexing there ({error.strerror}). Wait "
-                "until it is done."
-            ) from error
-        yield
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the index in `folder`.
 
     Raises:
-        UserError: there is no index, or its manifest is damaged or of another version.
+        NoIndex: there is none.
+        Damaged: it is not what was written.
+        UserError: it cannot be read, or is of another version.
     """
     path = folder / MANIFEST
     try:
@@ -119,14 +96,14 @@ def read_manifest(folder: Path) -> Manifest:
             shards = [(str(name), list(map(int, dead))) for name, dead in content["shards"]]
             return Manifest(**content | {"origin": Origin(**content["origin"]), "shards": shards})
     except FileNotFoundError as error:
-        raise UserError(
+        raise NoIndex(
             f"--index {folder}: no finished index there. Make one: python -m tvr.search index "
             f"--videos FOLDER --model MODEL --index {folder}"
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: damaged. {AGAIN}.") from error
+        raise Damaged(f"{path}: damaged. {AGAIN}.") from error
     raise other_version(path, content["version"])
 
 
@@ -137,7 +114,7 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
         LocalError: a file cannot be written; the index is then as it was.
     """
     live = [part for part in live if len(part)]
-    vectors = folder / f"vectors-{next_number(folder, 'vectors-*.faiss'):06d}.faiss"
+    vectors = folder / f"vectors-{next_number(folder, VECTORS_NAME):06d}.faiss"
     means = [part.shard.mean_BD()[part.rows] for part in live]
     index = faiss.IndexFlatIP(means[0].shape[1])
     for mean_BD in means:
@@ -161,20 +138,21 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
 
 def next_shard(folder: Path) -> Path:
     """The name of the next shard."""
-    return folder / f"shard-{next_number(folder, 'shard-*.safetensors'):06d}.safetensors"
+    return folder / f"shard-{next_number(folder, SHARD_NAME):06d}.safetensors"
 
 
-def next_number(folder: Path, pattern: str) -> int:
+def next_number(folder: Path, names: re.Pattern[str]) -> int:
     """One above the highest number among the files of this kind."""
-    return max((int(path.stem.split("-")[1]) for path in folder.glob(pattern)), default=-1) + 1
+    found = (names.fullmatch(path.name) for path in folder.iterdir())
+    return max((int(match[1]) for match in found if match), default=-1) + 1
 
 
 def remove(folder: Path, keep: set[str]) -> None:
     """Delete our own files that are not among `keep`, and what a killed process left half done."""
-    for pattern in ("shard-*", "vectors-*", ".shard-*.part", ".vectors-*.part", f".{MANIFEST}*"):
-        for path in folder.glob(pattern):
-            if path.name not in keep:
-                path.unlink()
+    for path in folder.iterdir():
+        ours = any(names.fullmatch(path.name) for names in (SHARD_NAME, VECTORS_NAME, PART_NAME))
+        if ours and path.name not in keep:
+            path.unlink()
 
 
 class Store:
@@ -187,12 +165,15 @@ class Store:
         self.manifest = manifest
         try:
             shards = [Shard(folder / name) for name, _ in manifest.shards]
-        except UserError as error:
-            raise UserError(f"{error}. {AGAIN}.") from error
+        except Damaged as error:
+            raise Damaged(f"{error}. {AGAIN}.") from error
         self._places: list[tuple[Shard, int]] = []
         for shard, (name, dead) in zip(shards, manifest.shards, strict=True):
             if shard.fingerprint != manifest.origin.fingerprint:
-                raise UserError(f"{folder / name}: belongs to another index. {AGAIN}.")
+                raise UserError(
+                    f"{folder / name}: belongs to another index. Delete this copy, and run the "
+                    "index command again; or make a new index, in another folder."
+                )
             rows = sorted(set(range(len(shard.videos))) - set(dead))
             self._places += [(shard, row) for row in rows]
         self.videos: list[Video] = [shard.videos[row] for shard, row in self._places]

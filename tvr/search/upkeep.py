@@ -12,60 +12,49 @@ import numpy as np
 import torch
 
 from tvr.models.gare import VideoFeatures
-from tvr.search.shards import Contents, Damaged, File, Shard, Unreadable
+from tvr.search.shards import SHARD_NAME, Contents, Damaged, File, Shard
 
 
 @dataclass(frozen=True)
 class Live:
-    """An open shard with those of its rows and other records that count."""
+    """An open shard with those of its rows that count."""
 
     shard: Shard
     rows: list[int]
-    unreadable: list[Unreadable]
 
     def __len__(self) -> int:
-        return len(self.rows) + len(self.unreadable)
+        return len(self.rows)
 
     def files(self) -> list[File]:
-        """The files whose fate the shard holds."""
-        return [
-            *(self.shard.videos[row].file for row in self.rows),
-            *(record.file for record in self.unreadable),
-        ]
+        """The files whose videos the shard holds."""
+        return [self.shard.videos[row].file for row in self.rows]
 
 
 def earlier_shards(folder: Path, log: logging.Logger) -> list[Shard]:
-    """The shards that are there, of a finished indexing or not; damaged ones are deleted.
+    """The shards that are there, of a finished indexing or not; damaged ones are passed over.
 
     Raises:
         UserError: a shard is of another version or cannot be read.
     """
     shards = []
-    for path in sorted(folder.glob("shard-*.safetensors")):
+    for path in sorted(path for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)):
         try:
             shards.append(Shard(path))
         except Damaged as error:
             log.warning("warning: %s; its videos are encoded again", error)
-            path.unlink()
     return shards
 
 
 def live_parts(shards: list[Shard], files: list[File]) -> list[Live]:
     """What counts of each shard: files that are there unchanged, each in its latest shard."""
     there = set(files)
-    latest = {
-        record.file.path: shard for shard in shards for record in (*shard.videos, *shard.unreadable)
-    }
+    latest = {video.file.path: shard for shard in shards for video in shard.videos}
 
     def counts(shard: Shard, file: File) -> bool:
         return file in there and latest[file.path] is shard
 
     return [
-        Live(
-            shard,
-            [row for row, video in enumerate(shard.videos) if counts(shard, video.file)],
-            [record for record in shard.unreadable if counts(shard, record.file)],
-        )
+        Live(shard, [row for row, video in enumerate(shard.videos) if counts(shard, video.file)])
         for shard in shards
     ]
 
@@ -73,15 +62,13 @@ def live_parts(shards: list[Shard], files: list[File]) -> list[Live]:
 def sparse(parts: list[Live], per_shard: int) -> list[Live]:
     """The parts of less than half a shard each, if they would fill fewer shards together."""
     small = [part for part in parts if 0 < 2 * len(part) < per_shard]
-    rows = sum(len(part.rows) for part in small)
-    return small if 0 < math.ceil(rows / per_shard) < len(small) else []
+    return small if math.ceil(sum(map(len, small)) / per_shard) < len(small) else []
 
 
 def together(parts: list[Live], per_shard: int) -> Iterator[Contents]:
     """The contents of shards that hold what counts of `parts`."""
     means = {part.shard: part.shard.mean_BD() for part in parts}
     places = [(part.shard, row) for part in parts for row in part.rows]
-    unreadable = [record for part in parts for record in part.unreadable]
     for start in range(0, len(places), per_shard):
         chunk = places[start : start + per_shard]
         features = [shard.features(row) for shard, row in chunk]
@@ -93,5 +80,4 @@ def together(parts: list[Live], per_shard: int) -> Iterator[Contents]:
             ),
             mean_BD=np.stack([means[shard][row] for shard, row in chunk]),
             previews=[shard.preview(row) for shard, row in chunk],
-            unreadable=[] if start else unreadable,
         )

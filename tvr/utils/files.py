@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from tvr.utils.errors import LocalError
 
-KEPT = "an earlier file of that name was left as it is"
+KEPT = "; an earlier file of that name was left as it is"
+NAME_KEPT = 40  # characters of a name that the part's has, too: 255 bytes are the most
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         LocalError: it cannot be written, for instance because the disk is full.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{path.name[:NAME_KEPT]}.{os.getpid()}.part"
     try:
         with part.open("wb") as file:
             yield file
@@ -29,9 +30,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise LocalError(f"{path}: cannot be written ({error.strerror}); {KEPT}.") from error
+        kept = KEPT if os.path.isfile(path) else ""
+        raise LocalError(f"{path}: cannot be written ({error.strerror}){kept}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        # where its folder is none there is nothing to delete, and that was said
+        with suppress(OSError):
+            part.unlink()
 
 
 @contextmanager
