@@ -171,8 +171,9 @@ class Store:
         for shard, (name, dead) in zip(shards, manifest.shards, strict=True):
             if shard.fingerprint != manifest.origin.fingerprint:
                 raise UserError(
-                    f"{folder / name}: belongs to another index. Delete this copy, and run the "
-                    "index command again; or make a new index, in another folder."
+                    f"{folder / name}: belongs to another index. Move it out of the "
+                    "folder and run the index command again, or make a new index, in another "
+                    "folder."
                 )
             rows = sorted(set(range(len(shard.videos))) - set(dead))
             self._places += [(shard, row) for row in rows]
