@@ -34,8 +34,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = json_ids(list_file)
-    lists = {name: anno_path / file for name, file in LISTS.items()}
-    refuse_overlaps(listed, split, lists, json_ids)
+    refuse_overlaps(listed, split, anno_path, LISTS, json_ids)
     annotations = json_object(path)
     found, others = matched(listed, annotations, path)
     sentences: dict[str, list[str]] = {}

@@ -184,18 +184,20 @@ def _unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
 def refuse_overlaps(
     listed: dict[str, str],
     split: str,
-    lists: Mapping[str, Path],
+    anno_path: Path,
+    names: Mapping[str, str],
     read: Callable[[Path], dict[str, str]],
 ) -> None:
     """Raises UserError if a video of `split` is also in the list of a later split.
 
-    `lists` has the list files in the order of the splits, training first. Those that are not
-    there are passed over: a run needs only some of them.
+    `names` has the names of the list files in the order of the splits, training first. Those that
+    are not in the annotation folder are passed over: a run needs only some of them.
     """
-    splits = list(lists)
+    splits = list(names)
     for later in splits[splits.index(split) + 1 :]:
-        if lists[later].is_file():
-            refuse_shared(listed, read(lists[later]), later)
+        path = anno_path / names[later]
+        if path.is_file():
+            refuse_shared(listed, read(path), later)
 
 
 def refuse_shared(listed: dict[str, str], others: dict[str, str], kind: str) -> None:

@@ -67,8 +67,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
             )
     if not texts:
         raise UserError(f"{path}: no row with a sentence. Use the published file.")
-    files = {name: anno_path / file for name, file in FILES.items()}
-    refuse_overlaps(places, split, files, _places)
+    refuse_overlaps(places, split, anno_path, FILES, _places)
     captions = [
         Caption(f"{clip_id}#{k}", clip_id, text)
         for clip_id, said in texts.items()

@@ -37,8 +37,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     assert protocol in PROTOCOLS, protocol
     list_file, path = existing_files(anno_path, needed_files(protocol, split))
     listed = listed_ids(list_file)
-    lists = {name: anno_path / file for name, file in LISTS.items()}
-    refuse_overlaps(listed, split, lists, listed_ids)
+    refuse_overlaps(listed, split, anno_path, LISTS, listed_ids)
     content = load_plain_pickle(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: a dictionary from ids to captions is needed. Get it again.")
