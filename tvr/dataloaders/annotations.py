@@ -126,22 +126,20 @@ def csv_rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[str, dict[st
         ) from error
 
 
-def unique_ids(path: Path, column: str = "video_id") -> dict[str, str]:
-    """The ids of one CSV column in file order, each with its place in the file.
+def unique_ids(path: Path) -> dict[str, str]:
+    """The ids of a CSV file's column `video_id` in file order, each with its place in the file.
 
-    Raises UserError for an empty id, an id that occurs twice, and a list without rows.
+    Raises UserError as `csv_rows` and `unique`.
     """
-    rows = csv_rows(path, (column,))
-    return _unique(path, ((where, row[column]) for where, row in rows))
+    return unique(path, ((where, row["video_id"]) for where, row in csv_rows(path, ("video_id",))))
 
 
 def listed_ids(path: Path) -> dict[str, str]:
     """The ids of a file with one id a line, in file order, each with its place in the file.
 
-    Blank lines do not count. Raises UserError for a line with more than an id, an id that occurs
-    twice (with or without extension and `v_`), and a file without ids.
+    Blank lines do not count. Raises UserError for a line with more than an id, and as `unique`.
     """
-    places = _unique(path, ((where, line.strip()) for where, line in text_lines(path)))
+    places = unique(path, ((where, line.strip()) for where, line in text_lines(path)))
     for video_id, where in places.items():
         if any(sign in video_id for sign in ",\t\r<"):
             raise UserError(
@@ -153,16 +151,21 @@ def listed_ids(path: Path) -> dict[str, str]:
 def json_ids(path: Path) -> dict[str, str]:
     """The ids of a JSON list of strings, in file order, each with its place in the file.
 
-    Raises UserError for anything else than strings, and as `listed_ids`.
+    Raises UserError for anything else than strings, and as `unique`.
     """
     content = _json(path)
     if not isinstance(content, list) or not all(isinstance(row, str) for row in content):
         raise UserError(f"{path}: a JSON list of video ids is needed. Use the published file.")
     named = ((f"{path}, id {i}", row.strip()) for i, row in enumerate(content, start=1))
-    return _unique(path, named)
+    return unique(path, named)
 
 
-def _unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+def unique(path: Path, rows: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The ids of rows (where, id) of the file, in their order, each with its place in the file.
+
+    Raises UserError for an empty id, an id that occurs twice (with or without extension and
+    `v_`), and a file without ids.
+    """
     places: dict[str, str] = {}
     names: dict[str, str] = {}
     for where, video_id in rows:

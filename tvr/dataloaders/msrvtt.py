@@ -9,6 +9,7 @@ from tvr.dataloaders.annotations import (
     existing_files,
     json_list,
     refuse_shared,
+    unique,
     unique_ids,
 )
 from tvr.dataloaders.captions import clean, sentence_captions
@@ -80,6 +81,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
 
 
 def _read_test(path: Path) -> AnnotatedSplit:
+    ids: list[tuple[str, str]] = []
     captions = []
     for where, row in csv_rows(path, ("video_id", "sentence")):
         if not row["sentence"]:
@@ -87,9 +89,10 @@ def _read_test(path: Path) -> AnnotatedSplit:
                 f"{where}: {row['video_id'] or 'the row'} has no caption (column sentence). "
                 "Fill it in; leaving it out would change the test set."
             )
+        ids.append((where, row["video_id"]))
         captions.append(Caption(f"{row['video_id']}#0", row["video_id"], row["sentence"]))
     rows = {path.name: len(captions)}
-    return AnnotatedSplit(unique_ids(path), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
+    return AnnotatedSplit(unique(path, ids), captions, TEST_VIDEOS, TEST_VIDEOS, rows=rows)
 
 
 def _read_train(
