@@ -2,6 +2,8 @@ import csv
 import os
 import pickle
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from clips import H264, make_clip
@@ -251,6 +253,29 @@ def test_user_errors(msrvtt, capsys):
             main(arguments(msrvtt, *more))
         assert stopped.value.code == 2
     assert not (msrvtt / "found.csv").exists()
+
+
+def test_folders_are_walked_and_files_read_once(msrvtt, monkeypatch):
+    (msrvtt / "videos/raw").mkdir()
+    looked_at = Counter()
+    for owner, name in ((os, "scandir"), (Path, "read_bytes")):
+        original = getattr(owner, name)
+
+        def counted(path, original=original):
+            looked_at[str(path)] += 1
+            return original(path)
+
+        monkeypatch.setattr(owner, name, counted)
+    assert main(arguments(msrvtt)) == 1
+    expected = {
+        "videos": 1,
+        "videos/raw": 1,
+        "anns/MSRVTT_train.9k.csv": 1,
+        "anns/MSRVTT_data.json": 1,
+        # for the test videos, and because no training video may be one
+        "anns/MSRVTT_JSFUSION_test.csv": 2,
+    }
+    assert {name: looked_at[str(msrvtt / name)] for name in expected} == expected
 
 
 def test_decoder_that_is_not_installed(msrvtt, capsys, monkeypatch):

@@ -6,7 +6,7 @@ A new benchmark is one module with what `Reader` lists, and one line in `DATATYP
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +45,18 @@ SPLITS = ("train", "val", "test")
 NAMED_IDS = 10
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a run finds its data, and whether its splits may lack videos."""
+
+    datatype: str
+    protocol: str
+    anno_path: Path
+    video_path: Path
+    allow_partial_gallery: bool
+    allow_partial_training: bool
+
+
 def protocols(datatype: str) -> tuple[str, ...]:
     """The protocols of a benchmark, the default first."""
     return DATATYPES[datatype].PROTOCOLS
@@ -72,43 +84,52 @@ def load_split(
     allow_partial_gallery: bool = False,
     allow_partial_training: bool = False,
 ) -> Split:
-    """Read one split's annotations and find its videos.
+    """Read one split's annotations and find its videos, as `assemble` says.
 
-    `split` is "train", "test", or "val" where `has_validation`. A clip without a file that is
-    known to be broken in public copies of the benchmark is left out, named in `left_out`, and
-    excused from the documented size; a file of it that cannot be played is to be deleted. Other
-    clips without a file are left out and counted in `left_out` only with `allow_partial_gallery`
-    ("val" and "test") or `allow_partial_training`. Raises UserError for missing folders and
-    files, malformed annotations, missing videos, a file of two videos, and an evaluation gallery
-    with another number of videos or captions than documented.
+    `split` is "train", "test", or "val" where `has_validation`. Raises UserError for missing
+    folders and files, malformed annotations, and as `assemble`.
     """
     assert split in SPLITS, split
     assert split != "val" or has_validation(datatype, protocol), (datatype, protocol)
     check_folders(anno_path, video_path)
+    source = Source(
+        datatype, protocol, anno_path, video_path, allow_partial_gallery, allow_partial_training
+    )
     annotated = DATATYPES[datatype].read_captions(anno_path, protocol, split)
-    partial = allow_partial_training if split == "train" else allow_partial_gallery
-    index = find_videos(video_path)
+    return assemble(source, split, annotated, find_videos(video_path))
+
+
+def assemble(source: Source, split: str, annotated: AnnotatedSplit, index: VideoIndex) -> Split:
+    """The split of these annotations and of the videos in the index of `source.video_path`.
+
+    A clip without a file that is known to be broken in public copies of the benchmark is left
+    out, named in `left_out`, and excused from the documented size; a file of it that cannot be
+    played is to be deleted. Other clips without a file are left out and counted in `left_out`
+    only with `allow_partial_gallery` ("val" and "test") or `allow_partial_training`. Raises
+    UserError for missing videos, a file of two videos, and an evaluation gallery with another
+    number of videos or captions than documented.
+    """
+    partial = source.allow_partial_training if split == "train" else source.allow_partial_gallery
     paths = {video_id: index.get(video_id) for video_id in annotated.places}
     _refuse_shared_files(paths)
     without = [video_id for video_id, path in paths.items() if path is None]
     missing = [video_id for video_id in without if video_id not in annotated.known_broken]
     if (missing and not partial) or (without and len(without) == len(paths)):
-        doctor = _doctor_command(datatype, protocol, anno_path, video_path)
-        raise _missing_error(missing or without, annotated.places, split, video_path, doctor)
-    found = _split(f"{datatype} {protocol} {split}", annotated, paths, index)
+        raise _missing_error(source, split, annotated, missing or without)
+    found = _split(f"{source.datatype} {source.protocol} {split}", annotated, paths, index)
     if split != "train" and not partial and not found.is_complete():
         raise UserError(
             f"{found.summary()}. The gallery has {'; '.join(found.differences())}: results would "
-            f"not compare. Use the published files in --anno_path {anno_path}, or pass "
+            f"not compare. Use the published files in --anno_path {source.anno_path}, or pass "
             "--allow_partial_gallery 1."
         )
     return found
 
 
-def _doctor_command(datatype: str, protocol: str, anno_path: Path, video_path: Path) -> str:
+def _doctor_command(source: Source) -> str:
     """The command line that lists every missing video in a file."""
-    folders = ("--anno_path", str(anno_path), "--video_path", str(video_path))
-    kind = ("--datatype", datatype, "--protocol", protocol)
+    folders = ("--anno_path", str(source.anno_path), "--video_path", str(source.video_path))
+    kind = ("--datatype", source.datatype, "--protocol", source.protocol)
     command = ("python", "-m", "tvr.dataloaders.check", *kind, *folders, "--csv", "missing.csv")
     return shlex.join(command)
 
@@ -117,12 +138,7 @@ def _split(
     name: str, annotated: AnnotatedSplit, paths: dict[str, Path | None], index: VideoIndex
 ) -> Split:
     """The annotated clips that have a path, and their captions."""
-    whole = (None, None)
-    clips = [
-        Clip(video_id, path, *annotated.segments.get(video_id, whole))
-        for video_id, path in paths.items()
-        if path is not None
-    ]
+    clips = [annotated.clip(video_id, path) for video_id, path in paths.items() if path is not None]
     without = {video_id for video_id, path in paths.items() if path is None}
     excused = sorted(without & annotated.known_broken)
     left_out = annotated.left_out_counts()
@@ -163,8 +179,9 @@ def _several_files(clips: list[Clip], index: VideoIndex) -> dict[str, int]:
 
 
 def _missing_error(
-    missing: list[str], places: Mapping[str, str], split: str, video_path: Path, doctor: str
+    source: Source, split: str, annotated: AnnotatedSplit, missing: list[str]
 ) -> UserError:
+    places = annotated.places
     named = ", ".join(missing[:NAMED_IDS]) + (", ..." if len(missing) > NAMED_IDS else "")
     way_out = "Put the files below that folder (any common video extension)"
     if len(missing) < len(places):
@@ -172,7 +189,7 @@ def _missing_error(
         action = "train" if split == "train" else "evaluate"
         way_out += f", or pass {flag} 1 to {action} without them"
     return UserError(
-        f"--video_path {video_path}: {len(missing):,} of the {len(places):,} {split} videos have "
-        f"no file there: {named} (first: {places[missing[0]]}). {way_out}. All are listed by: "
-        f"{doctor}"
+        f"--video_path {source.video_path}: {len(missing):,} of the {len(places):,} {split} videos "
+        f"have no file there: {named} (first: {places[missing[0]]}). {way_out}. All are listed by: "
+        f"{_doctor_command(source)}"
     )

@@ -14,7 +14,7 @@ import cv2
 from tqdm import tqdm
 
 from tvr.dataloaders.annotations import first_there
-from tvr.dataloaders.benchmarks import DATATYPES, load_split
+from tvr.dataloaders.benchmarks import DATATYPES, Source, assemble
 from tvr.dataloaders.frames import read_frames
 from tvr.dataloaders.records import AnnotatedSplit, Clip
 from tvr.dataloaders.videos import EXTENSIONS, VideoIndex
@@ -23,24 +23,18 @@ from tvr.utils.files import utf8_name
 
 
 @dataclass(frozen=True)
-class Data:
+class Data(Source):
     """Which files are to be checked, and with which flags a run would use them.
 
     Without `decode`, only a video whose container states nothing is decoded. `workers` videos
     are looked at at a time.
     """
 
-    datatype: str
-    protocol: str
-    anno_path: Path
-    video_path: Path
     decode: bool
     workers: int
     framerate: float
     max_frames: int
     video_decoder: str
-    allow_partial_gallery: bool
-    allow_partial_training: bool
 
 
 @dataclass(frozen=True)
@@ -88,21 +82,17 @@ class SplitReport:
 
 
 def examine(data: Data, name: str, index: VideoIndex) -> SplitReport:
-    """Read one split as a run would, then look at each of its videos that is there."""
+    """Read one split as a run would, then look at each of its videos that is there.
+
+    `index` is that of `data.video_path`, the same for every split: to walk a folder on a network
+    disk takes long.
+    """
     reader = DATATYPES[data.datatype]
     needed = reader.needed_files(data.protocol, name)
     report = SplitReport(name, {names: first_there(data.anno_path, names) for names in needed})
     try:
         report.annotated = reader.read_captions(data.anno_path, data.protocol, name)
-        load_split(
-            data.datatype,
-            data.protocol,
-            name,
-            data.anno_path,
-            data.video_path,
-            data.allow_partial_gallery,
-            data.allow_partial_training,
-        )
+        assemble(data, name, report.annotated, index)
     except UserError as error:
         report.refusal = str(error)
     if report.annotated is None:
@@ -131,8 +121,7 @@ def _find_clips(report: SplitReport, annotated: AnnotatedSplit, index: VideoInde
         if path is None:
             report.missing.append(video_id)
             continue
-        segment = annotated.segments.get(video_id, (None, None))
-        report.clips.append(Clip(video_id, path, *segment))
+        report.clips.append(annotated.clip(video_id, path))
         if others := index.others(video_id):
             report.others[video_id] = others
 

@@ -140,6 +140,10 @@ class AnnotatedSplit:
         """The videos, in the order of the list file."""
         return list(self.places)
 
+    def clip(self, video_id: str, path: Path) -> Clip:
+        """The video as a clip of its file: the segment, or the whole file where there is none."""
+        return Clip(video_id, path, *self.segments.get(video_id, (None, None)))
+
     def left_out_counts(self) -> dict[str, int]:
         """How much each reason removed; reasons that removed nothing are not there."""
         return {reason: len(removed) for reason, removed in self.left_out.items() if removed}
