@@ -1,3 +1,4 @@
+import csv
 import errno
 import os
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tvr.utils.errors import LocalError
-from tvr.utils.files import replacing
+from tvr.utils.files import replacing, write_csv
 
 
 def test_the_file_appears_once_it_is_complete(tmp_path):
@@ -76,3 +77,29 @@ def test_an_earlier_file_is_mentioned_where_there_is_one(tmp_path):
     with pytest.raises(LocalError, match=r"device\); an earlier file of that name was left as"):
         fill_the_disk(path)
     assert path.read_text() == "old"
+
+
+def test_a_csv_is_read_back_as_it_was_written(tmp_path):
+    rows = [("path", "problem"), ("a, b.mp4", 'says "no"'), ("line\nfeed", "\u8996 \U0001f415")]
+    write_csv(tmp_path / "list.csv", rows)
+    with (tmp_path / "list.csv").open(newline="", encoding="utf-8") as file:
+        assert [tuple(row) for row in csv.reader(file)] == rows
+    assert (tmp_path / "list.csv").read_bytes().startswith(b'path,problem\n"a, b.mp4","says')
+
+
+def test_names_on_disk_are_in_a_csv_byte_for_byte(tmp_path):
+    name = b"\x80\xfc\xff.mp4"
+    write_csv(tmp_path / "list.csv", [(os.fsdecode(name),)])
+    assert (tmp_path / "list.csv").read_bytes() == name + b"\n"
+
+
+def test_half_a_surrogate_pair_in_a_csv_becomes_a_replacement_character(tmp_path):
+    halves = ("\ud800", "\udbff", "\udc00", "\udc7f", "\udd00", "\udfff")
+    write_csv(tmp_path / "list.csv", [halves])
+    written = (tmp_path / "list.csv").read_text(encoding="utf-8")
+    assert written == ",".join("\ufffd" * len(halves)) + "\n"
+
+
+def test_a_csv_that_cannot_be_written_is_the_users_to_know(tmp_path):
+    with pytest.raises(LocalError, match=r"list\.csv: cannot be written \("):
+        write_csv(tmp_path / "nowhere" / "list.csv", [("new",)])

@@ -9,10 +9,7 @@ accepted, 1 if one would be refused, 2 for a command that cannot be carried out.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +35,10 @@ from tvr.dataloaders.frames import DECODERS
 from tvr.dataloaders.videos import find_videos, stem
 from tvr.utils.arguments import count, rate, zero_or_one
 from tvr.utils.errors import UserError
-from tvr.utils.files import replacing
+from tvr.utils.files import write_csv
 
 DEFAULT_CSV = Path("data_check.csv")
 COLUMNS = ("split", "video_id", "place", "problem")
-HALF_PAIRS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 # Which splits a run loads; those that a protocol does not have fall away
 LOADED = {"training": SPLITS, "evaluation": ("test",)}
 
@@ -115,7 +111,7 @@ def run(named_csv: Path | None, data: Data) -> int:
     rows = [row for report in reports for row in differences(report, data.anno_path)]
     rows += [("", stem(path.name), str(path), "nobody annotated it") for path in stray]
     if rows or named_csv:
-        write_csv(target, rows)
+        write_csv(target, [COLUMNS, *rows])
     print(f"differences: {len(rows):,}" + (f", listed in {target}" if rows or named_csv else ""))
     return 0 if accepted else 1
 
@@ -196,17 +192,6 @@ def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> 
             print(f"{purpose}: accepted")
         accepted = accepted and not reasons
     return accepted
-
-
-def write_csv(path: Path, rows: list[tuple[str, str, str, str]]) -> None:
-    """Write the differences, whole or not at all. Raises UserError if that fails."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
-    # File names on disk need not be UTF-8; the list names them byte for byte. Half of a surrogate
-    # pair, which an escape in JSON may be, has no bytes.
-    encodable = HALF_PAIRS.sub("\ufffd", text.getvalue())
-    with replacing(path) as file:
-        file.write(encodable.encode(errors="surrogateescape"))
 
 
 def _named(names: list[str]) -> str:

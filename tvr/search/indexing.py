@@ -9,8 +9,6 @@ Shapes: B videos of a batch or shard, F frames, D embedding width.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import os
 import time
@@ -41,7 +39,7 @@ from tvr.search.shards import (
 from tvr.search.store import NoIndex, Origin, commit, next_shard, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
 from tvr.utils.errors import UserError
-from tvr.utils.files import replacing
+from tvr.utils.files import write_csv
 
 VIDEOS_PER_SHARD = 256
 SECONDS_PER_SHARD = 30.0  # what a killed indexing has done in vain at most
@@ -249,9 +247,6 @@ def index_features(
 
 
 def write_list(path: Path, unreadable: list[Unreadable]) -> None:
-    """Write the CSV of the files that could not be read; names on disk are kept byte for byte."""
-    text = io.StringIO()
-    rows = [(record.file.path, record.problem) for record in unreadable]
-    csv.writer(text, lineterminator="\n").writerows([("path", "problem"), *rows])
-    with replacing(path) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))
+    """Write the CSV of the files that could not be read."""
+    rows = ((record.file.path, record.problem) for record in unreadable)
+    write_csv(path, [("path", "problem"), *rows])

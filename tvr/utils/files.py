@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +16,8 @@ from tvr.utils.errors import LocalError
 
 KEPT = "; an earlier file of that name was left as it is"
 NAME_KEPT = 40  # characters of a name that the part's has, too: 255 bytes are the most
+# Without those that stand for a byte of a file's name
+HALF_PAIRS = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 @contextmanager
@@ -36,6 +41,22 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         # where its folder is none there is nothing to delete, and that was said
         with suppress(OSError):
             part.unlink()
+
+
+def write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    """Write a CSV file as UTF-8, whole or not at all; the first row is the header.
+
+    File names on disk need not be UTF-8; they are written byte for byte. Half of a surrogate pair,
+    which an escape in JSON may be, has no bytes and becomes a replacement character.
+
+    Raises:
+        LocalError: it cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    encodable = HALF_PAIRS.sub("\ufffd", text.getvalue())
+    with replacing(path) as file:
+        file.write(encodable.encode(errors="surrogateescape"))
 
 
 @contextmanager
