@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tvr.dataloaders.annotations import existing_files, refuse_overlaps, text_lines
-from tvr.dataloaders.captions import EMPTY, known_broken, removed_broken
-from tvr.dataloaders.records import AnnotatedSplit, Caption, LeftOut
+from tvr.dataloaders.captions import EMPTY, known_broken, removed_broken, sentence_captions
+from tvr.dataloaders.records import AnnotatedSplit, LeftOut
 from tvr.utils.errors import UserError
 
 PROTOCOLS = ("standard",)
@@ -68,11 +68,7 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     if not texts:
         raise UserError(f"{path}: no row with a sentence. Use the published file.")
     refuse_overlaps(places, split, anno_path, FILES, _places)
-    captions = [
-        Caption(f"{clip_id}#{k}", clip_id, text)
-        for clip_id, said in texts.items()
-        for k, text in enumerate(said)
-    ]
+    captions, _ = sentence_captions(places, texts, str(path))
     repeated = len(captions) - len(texts)
     removed, excused = removed_broken(texts, BROKEN if split == "test" else (), ROWS[split])
     return AnnotatedSplit(
