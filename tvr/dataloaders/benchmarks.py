@@ -67,6 +67,11 @@ def has_validation(datatype: str, protocol: str) -> bool:
     return protocol in DATATYPES[datatype].VALIDATED_PROTOCOLS
 
 
+def first_few(names: list[str]) -> str:
+    """The first `NAMED_IDS` of the names, for a message."""
+    return ", ".join(names[:NAMED_IDS]) + (", ..." if len(names) > NAMED_IDS else "")
+
+
 def check_folders(anno_path: Path, video_path: Path) -> None:
     """Raises UserError, naming the flag, if one of the two is not a folder."""
     for flag, folder in (("--anno_path", anno_path), ("--video_path", video_path)):
@@ -182,7 +187,6 @@ def _missing_error(
     source: Source, split: str, annotated: AnnotatedSplit, missing: list[str]
 ) -> UserError:
     places = annotated.places
-    named = ", ".join(missing[:NAMED_IDS]) + (", ..." if len(missing) > NAMED_IDS else "")
     way_out = "Put the files below that folder (any common video extension)"
     if len(missing) < len(places):
         flag = "--allow_partial_training" if split == "train" else "--allow_partial_gallery"
@@ -190,6 +194,6 @@ def _missing_error(
         way_out += f", or pass {flag} 1 to {action} without them"
     return UserError(
         f"--video_path {source.video_path}: {len(missing):,} of the {len(places):,} {split} videos "
-        f"have no file there: {named} (first: {places[missing[0]]}). {way_out}. All are listed by: "
-        f"{_doctor_command(source)}"
+        f"have no file there: {first_few(missing)} (first: {places[missing[0]]}). {way_out}. "
+        f"All are listed by: {_doctor_command(source)}"
     )

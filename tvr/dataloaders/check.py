@@ -20,6 +20,7 @@ from tvr.dataloaders.benchmarks import (
     NAMED_IDS,
     SPLITS,
     check_folders,
+    first_few,
     has_validation,
     protocols,
 )
@@ -196,9 +197,7 @@ def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> 
 
 def _named(names: list[str]) -> str:
     """How many, and the first of them."""
-    dots = ", ..." if len(names) > NAMED_IDS else ""
-    listed = ", ".join(map(_printable, names[:NAMED_IDS]))
-    return f"{len(names):,}" + (f" ({listed}{dots})" if names else "")
+    return f"{len(names):,}" + (f" ({_printable(first_few(names))})" if names else "")
 
 
 def _printable(text: str) -> str:
