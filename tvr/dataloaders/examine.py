@@ -15,11 +15,10 @@ from tqdm import tqdm
 
 from tvr.dataloaders.annotations import first_there
 from tvr.dataloaders.benchmarks import DATATYPES, Source, assemble
-from tvr.dataloaders.frames import read_frames
+from tvr.dataloaders.frames import opencv_capture, read_frames
 from tvr.dataloaders.records import AnnotatedSplit, Clip
 from tvr.dataloaders.videos import EXTENSIONS, VideoIndex
 from tvr.utils.errors import UserError
-from tvr.utils.files import utf8_name
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,7 @@ def look_at(clip: Clip, data: Data) -> tuple[Header | None, str | None]:
 
 def read_header(path: Path) -> Header | None:
     """The container's own fields, without decoding a frame; None if OpenCV cannot open it."""
-    with utf8_name(path) as name:
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = opencv_capture(path)
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         if not capture.isOpened() or not 0 < fps < math.inf:

@@ -187,9 +187,14 @@ def _read_decord(
     return np.stack([kept[i] for i in indices.tolist()])
 
 
-def _opened(path: Path) -> cv2.VideoCapture:
+def opencv_capture(path: Path) -> cv2.VideoCapture:
+    """OpenCV's reader of the file, on one thread; `isOpened` tells whether there is a video."""
     with utf8_name(path) as name:
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        return cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+
+
+def _opened(path: Path) -> cv2.VideoCapture:
+    capture = opencv_capture(path)
     if not capture.isOpened():
         raise _broken(path, "holds no video that can be decoded")
     return capture
