@@ -21,6 +21,8 @@ decord and OpenCV carry different FFmpeg builds, so what follows was measured, n
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +53,9 @@ BT709_RGB_TO_YCC = np.array(
         [0.5, -0.7152 / 1.5748, -0.0722 / 1.5748],
     ]
 )
+
+# The frames to use of a video, from how many it has and how many a second
+Choice = Callable[[int, float], np.ndarray]
 
 
 def frame_indices(
@@ -97,11 +102,12 @@ def read_frames(
     """
     assert decoder in DECODERS, decoder
     container = _inspected(path)
+    choose = partial(_chosen, path, framerate, max_frames, start, end)
     if decoder == "decord":
-        frames_FHWC = _read_decord(path, framerate, max_frames, start, end)
+        frames_FHWC = _read_decord(path, choose)
         if frames_FHWC is not None:
             return frames_FHWC
-    return _read_opencv(path, container, framerate, max_frames, start, end)
+    return _read_opencv(path, container, choose)
 
 
 def _inspected(path: Path) -> Container:
@@ -129,12 +135,12 @@ def _broken(path: Path, what: str, advice: str = "Download or encode it again") 
 
 def _chosen(
     path: Path,
-    n_frames: int,
-    fps: float,
     framerate: float,
     max_frames: int,
     start: float | None,
     end: float | None,
+    n_frames: int,
+    fps: float,
 ) -> np.ndarray:
     indices = frame_indices(n_frames, fps, framerate, max_frames, start, end)
     if len(indices) == 0:
@@ -160,9 +166,7 @@ def _decord() -> ModuleType:
     return decord
 
 
-def _read_decord(
-    path: Path, framerate: float, max_frames: int, start: float | None, end: float | None
-) -> np.ndarray | None:
+def _read_decord(path: Path, choose: Choice) -> np.ndarray | None:
     """frames_FHWC, or None if decord does not play the file in full."""
     decord = _decord()
     errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError)
@@ -174,7 +178,7 @@ def _read_decord(
         return None
     if not 0 < fps < np.inf:
         return None
-    indices = _chosen(path, n_frames, fps, framerate, max_frames, start, end)
+    indices = choose(n_frames, fps)
     wanted = set(indices.tolist())
     kept = {}
     try:
@@ -200,14 +204,7 @@ def _opened(path: Path) -> cv2.VideoCapture:
     return capture
 
 
-def _read_opencv(
-    path: Path,
-    container: Container,
-    framerate: float,
-    max_frames: int,
-    start: float | None,
-    end: float | None,
-) -> np.ndarray:
+def _read_opencv(path: Path, container: Container, choose: Choice) -> np.ndarray:
     capture = _opened(path)
     fps = capture.get(cv2.CAP_PROP_FPS)
     n_frames = 0
@@ -223,7 +220,7 @@ def _read_opencv(
         raise _broken(
             path, f"is damaged: decoding stops after {n_frames / fps:.1f} of {stated_s:.1f} seconds"
         )
-    indices = _chosen(path, n_frames, fps, framerate, max_frames, start, end)
+    indices = choose(n_frames, fps)
     frames = _keep(path, set(indices.tolist()), container.bt709)
     return np.stack([frames[i] for i in indices.tolist()])
 
