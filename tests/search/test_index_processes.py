@@ -13,38 +13,12 @@ from pathlib import Path
 
 import pytest
 from programs import ENVIRONMENT, ROOT
-from small_index import clip, folder_of_clips, opened, paths, same, update, write_checkpoint
+from small_index import clip, paths, same, update
 
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
 
 WORKER = str(ROOT / "tests/search/index_worker.py")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt")
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint):
-    return opened(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return folder_of_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture
-def videos(clips, tmp_path):
-    """The clips again, to be changed."""
-    return shutil.copytree(clips, tmp_path / "videos")
-
-
-@pytest.fixture
-def index(tmp_path):
-    return tmp_path / "index"
 
 
 def test_only_one_process_at_a_time(videos, index, model):
