@@ -21,7 +21,7 @@ from tvr.encode import encode_texts, evaluating
 from tvr.models.gare import GARE, TextFeatures, VideoFeatures
 from tvr.models.increment import IncrementByQuery
 from tvr.models.score import Scorer
-from tvr.models.scoring import FastScore
+from tvr.models.scoring import FastScore, slices
 from tvr.search.model import SearchModel, open_model
 from tvr.search.shards import unit
 from tvr.search.store import Store
@@ -172,9 +172,11 @@ class Engine:
 
     def _scores(self, text: TextFeatures, rows_N: np.ndarray) -> np.ndarray:
         """GARE's scores of the texts with these rows, block by block."""
-        starts = range(0, len(rows_N), VIDEOS_PER_BLOCK)
-        blocks = (rows_N[start : start + VIDEOS_PER_BLOCK] for start in starts)
-        return np.concatenate([self._scores_of_block(text, rows_B) for rows_B in blocks], axis=1)
+        blocks = [
+            self._scores_of_block(text, rows_N[block])
+            for block in slices(len(rows_N), VIDEOS_PER_BLOCK)
+        ]
+        return np.concatenate(blocks, axis=1)
 
     def _scores_of_block(self, text: TextFeatures, rows_B: np.ndarray) -> np.ndarray:
         """GARE's scores of the texts with so few rows that their features fit into memory."""
