@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 
 from tvr.encode import encode_texts, evaluating
-from tvr.models.gare import GARE, TextFeatures, VideoFeatures
+from tvr.models.gare import GARE, TextFeatures
 from tvr.models.increment import IncrementByQuery
 from tvr.models.score import Scorer
 from tvr.models.scoring import FastScore, slices
@@ -180,14 +180,10 @@ class Engine:
 
     def _scores_of_block(self, text: TextFeatures, rows_B: np.ndarray) -> np.ndarray:
         """GARE's scores of the texts with so few rows that their features fit into memory."""
-        video = self._on_device(self._store.features(rows_B.tolist()))
+        video = self._store.features(rows_B.tolist()).to(self._model.run.device)
         if len(text.text_AD) < video.mask_BF.shape[1]:
             return self._few.score(text, video).sim_AB.cpu().numpy()
         return self._many(text, [video]).cpu().numpy()
-
-    def _on_device(self, video: VideoFeatures) -> VideoFeatures:
-        device = self._model.run.device
-        return VideoFeatures(video.frames_BFD.to(device), video.mask_BF.to(device))
 
     def _hits(
         self, rows_N: np.ndarray, first_N: np.ndarray, scores_N: np.ndarray, topk: int

@@ -210,7 +210,7 @@ class Indexer:
             raise UserError(f"--model {self.model.name}: it gives no finite features.")
         return contents_of(
             [item.video for item in batch],
-            VideoFeatures(video.frames_BFD.cpu(), video.mask_BF.cpu()),
+            video.to("cpu"),
             [item.preview for item in batch],
             gare.settings.padding,
         )

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import torch
 
 from tvr.models.gare import VideoFeatures
 from tvr.search.model import SearchModel
@@ -34,6 +33,7 @@ from tvr.search.shards import (
     Damaged,
     Shard,
     Video,
+    features_of,
     other_version,
     write_shard,
 )
@@ -218,11 +218,7 @@ class Store:
 
     def features(self, rows: list[int]) -> VideoFeatures:
         """The features of these rows, copied from the disk."""
-        parts = [shard.features(place) for shard, place in (self._places[row] for row in rows)]
-        return VideoFeatures(
-            torch.stack([frames_FD for frames_FD, _ in parts]),
-            torch.stack([mask_F for _, mask_F in parts]),
-        )
+        return features_of([self._places[row] for row in rows])
 
     def preview(self, row: int) -> bytes:
         """The animated WebP of a row; IndexError if there is no such row."""
