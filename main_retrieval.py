@@ -20,6 +20,7 @@ from tvr.utils.distributed import (
     speaks_for_machine,
 )
 from tvr.utils.errors import LocalError, UserError
+from tvr.utils.interrupt import end_at_interrupt
 from tvr.utils.logging import start_logging
 
 
@@ -77,6 +78,7 @@ def make_output_dir(name: str) -> Path:
 
 
 if __name__ == "__main__":
+    end_at_interrupt()
     code = main()
     if code:
         # Without the clean-up that would wait for the other processes

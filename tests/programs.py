@@ -1,7 +1,9 @@
 """Starting the project's programs as a user does."""
 
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -18,3 +20,23 @@ def run_program(*command, cwd=ROOT, **environment):
         capture_output=True,
         text=True,
     )
+
+
+def children(process):
+    """The processes that a process has started and not waited for."""
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+def ends(process):
+    """Whether a process ends; one that is still there after a minute is killed."""
+    for _ in range(600):
+        try:
+            status = Path(f"/proc/{process}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        # after a name of any kind in brackets the state: Z is dead, and only not waited for
+        if status.rpartition(") ")[2].startswith("Z"):
+            return True
+        time.sleep(0.1)
+    os.kill(process, signal.SIGKILL)
+    return False

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import resource
 
 import numpy as np
 import pytest
@@ -160,3 +161,24 @@ def test_exported_features_score_as_the_evaluation_does(run, split, tmp_path):
     assert facts["caption_ids"] == [caption.caption_id for caption in split.captions]
     assert tensors["video_of_caption_A"].tolist() == split.video_of_caption()
     assert facts["settings"]["max_frames"] == 4
+
+
+def test_an_export_that_does_not_fit_on_the_disk_leaves_the_earlier_file(run, split, tmp_path):
+    gare = model(num_hidden_layers=2)
+    path = tmp_path / "features.safetensors"
+    path.write_text("the one before")
+    run.config.export_features = str(path)
+    with evaluating(gare):
+        text = encode_texts(run, gare, [c.text for c in split.captions], words=True)
+        clips = encode_clips(run, gare, split)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(
+            UserError, match=r"features\.safetensors: cannot be written .*too large"
+        ):
+            export_features(run, split, text, clips)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "the one before"
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,12 +3,14 @@
 Every item is encoded in the same batch however many processes there are, so that every number of
 processes gives the same features.
 
-Shapes: A captions, N videos of this rank, F frames, L tokens, D embedding width.
+Shapes: A captions, N videos of this rank, K rows of all ranks' next batches, F frames, L tokens,
+D embedding width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -70,38 +72,53 @@ def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:
 def encode_texts(run: Run, model: GARE, texts: list[str], words: bool = False) -> TextFeatures:
     """All texts' features on every rank; each rank encodes its share of the batches.
 
-    `words` asks for word features also where the score does not need them.
+    `words` asks for word features also where the score does not need them: on the main process.
     """
     size, ranks = run.config.batch_size_val, run.ranks
-    words = words or model.needs_words
-    parts, rows = [], []
+    text, word, mask, rows = [], [], [], []
     for start in range(0, len(texts), size)[ranks.rank :: ranks.world_size]:
         tokens_AL = model.backbone.tokenize(texts[start : start + size], run.config.max_words)
         with run.autocast():
-            parts.append(model.encode_text(tokens_AL.to(run.device), words))
+            part = model.encode_text(tokens_AL.to(run.device), words or model.needs_words)
+        text.append(part.text_AD)
+        word.append(part.words_ALD)
+        mask.append(part.mask_AL)
         rows.append(torch.arange(start, start + len(tokens_AL), device=run.device))
-    return exchange(run, model, parts, rows, words)
-
-
-def exchange(
-    run: Run, model: GARE, parts: list[TextFeatures], rows: list[Tensor], words: bool
-) -> TextFeatures:
-    """Every rank's text features in the order of the captions."""
-    width, length = model.backbone.width, run.config.max_words
-    empty = {"device": run.device}
-    row_N = torch.cat([torch.zeros(0, dtype=torch.long, **empty), *rows])
-    order_A = gather_uneven(row_N).argsort()
-
-    def gathered(pieces: list[Tensor], *shape: int, dtype: torch.dtype) -> Tensor:
-        stacked = torch.cat([torch.zeros(0, *shape, dtype=dtype, **empty), *pieces])
-        return gather_uneven(stacked)[order_A]
-
+    width, length, count = model.backbone.width, run.config.max_words, len(texts)
+    text_AD = in_order(run, text, rows, torch.zeros(0, width), count)
+    mask_AL = in_order(run, mask, rows, torch.zeros(0, length, dtype=torch.bool), count)
     words_ALD = None
-    if words:
-        pieces = [part.words_ALD for part in parts]
-        words_ALD = gathered(pieces, length, width, dtype=torch.float32)
-    return TextFeatures(
-        gathered([part.text_AD for part in parts], width, dtype=torch.float32),
-        words_ALD,
-        gathered([part.mask_AL for part in parts], length, dtype=torch.bool),
-    )
+    if words or model.needs_words:
+        none_ALD = torch.zeros(0, length, width)
+        words_ALD = in_order(run, word, rows, none_ALD, count, everywhere=model.needs_words)
+    return TextFeatures(text_AD, words_ALD, mask_AL)
+
+
+def in_order(
+    run: Run,
+    pieces: list[Tensor],
+    rows: Sequence[Tensor],
+    none: Tensor,
+    count: int,
+    everywhere: bool = True,
+) -> Tensor | None:
+    """All ranks' pieces as one tensor, with its rows in order.
+
+    Args:
+        pieces: this rank's, one a batch; they are taken out of the list, so that memory holds
+            them once.
+        rows: where the rows of each piece belong.
+        none: no rows, of the pieces' shape and type, for a rank without a piece.
+        count: how many rows all ranks have.
+        everywhere: on every rank, or on the main process alone; the others get None.
+    """
+    wanted = everywhere or run.ranks.is_main
+    none = none.to(run.device)
+    whole = none.new_empty(count if wanted else 0, *none.shape[1:])
+    no_row = torch.zeros(0, dtype=torch.long, device=run.device)
+    for turn in range(math.ceil(count / (run.config.batch_size_val * run.ranks.world_size))):
+        row_K = gather_uneven(rows[turn] if pieces else no_row)
+        piece = gather_uneven(pieces.pop(0) if pieces else none)
+        if wanted:
+            whole[row_K] = piece
+    return whole if wanted else None

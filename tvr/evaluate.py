@@ -23,7 +23,7 @@ from tvr.dataloaders.records import Split
 from tvr.encode import EncodedClips, encode_clips, encode_texts, evaluating
 from tvr.export import export_features
 from tvr.models.gare import GARE, PairScores, TextFeatures, VideoFeatures
-from tvr.models.scoring import FastScore, why_literal
+from tvr.models.scoring import FastScore, slices, why_literal
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
@@ -80,8 +80,7 @@ def literal(score: Callable[[TextFeatures, VideoFeatures], PairScores]) -> Score
     """`score` of every pair, in blocks that bound the memory."""
 
     def in_blocks(text: TextFeatures, batches: Sequence[VideoFeatures]) -> Tensor:
-        starts = range(0, len(text.text_AD), TEXTS_PER_BLOCK)
-        blocks = [text[start : start + TEXTS_PER_BLOCK] for start in starts]
+        blocks = [text[rows] for rows in slices(len(text.text_AD), TEXTS_PER_BLOCK)]
         columns = [torch.cat([score(block, video).sim_AB for block in blocks]) for video in batches]
         return torch.cat(columns, dim=1)
 

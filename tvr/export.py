@@ -13,13 +13,14 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from tvr.build import Run
 from tvr.dataloaders.records import Split
-from tvr.encode import EncodedClips
+from tvr.encode import EncodedClips, in_order
 from tvr.models.gare import TextFeatures
-from tvr.utils.distributed import gather_uneven
 from tvr.utils.files import replacing
 
 
@@ -30,20 +31,22 @@ def export_features(run: Run, split: Split, text: TextFeatures, clips: EncodedCl
         LocalError: the file cannot be written.
     """
     path = Path(run.config.export_features)
-    width, frames = text.text_AD.shape[1], run.config.max_frames
-    parts = clips.batches
-    none_BFD = torch.zeros(0, frames, width, device=run.device)
-    frames_BFD = gather_uneven(torch.cat([none_BFD, *(part.frames_BFD for part in parts)]))
-    mask_BF = gather_uneven(torch.cat([none_BFD[..., 0].bool(), *(part.mask_BF for part in parts)]))
-    order_B = gather_uneven(clips.clip_N).argsort()
+    rows = clips.clip_N.split([len(part.mask_BF) for part in clips.batches])
+
+    def on_main(pieces: list[Tensor], none: Tensor) -> Tensor | None:
+        return in_order(run, pieces, rows, none, len(split.clips), everywhere=False)
+
+    none_BFD = torch.zeros(0, run.config.max_frames, text.text_AD.shape[1])
+    frames_BFD = on_main([part.frames_BFD for part in clips.batches], none_BFD)
+    mask_BF = on_main([part.mask_BF for part in clips.batches], none_BFD[..., 0].bool())
     if not run.ranks.is_main:
         return
     tensors = {
         "text_AD": text.text_AD,
         "words_ALD": text.words_ALD,
         "word_mask_AL": text.mask_AL,
-        "frames_BFD": frames_BFD[order_B],
-        "frame_mask_BF": mask_BF[order_B],
+        "frames_BFD": frames_BFD,
+        "frame_mask_BF": mask_BF,
         "video_of_caption_A": torch.tensor(split.video_of_caption()),
     }
     facts = {
@@ -57,5 +60,9 @@ def export_features(run: Run, split: Split, text: TextFeatures, clips: EncodedCl
     metadata = {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
     whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as file:
-        file.write(save(whole, metadata))
+        try:
+            # unlike `save`, it does not put the whole file together in memory
+            save_file(whole, file.name, metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
     run.log.info("wrote %s", path)

@@ -1,4 +1,4 @@
-"""A real index of real videos, shared by the tests of the page and of the server."""
+"""Clips and a model to index them with, and a real index for the tests of page and server."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 from clips import make_clip
+from small_index import folder_of_clips, opened, write_checkpoint
 from waitress import create_server
 
 from tvr.search.engine import Engine
@@ -26,7 +27,36 @@ NAMES = [
 
 
 @pytest.fixture(scope="session")
-def index(tmp_path_factory):
+def checkpoint(tmp_path_factory):
+    """A tiny model's, for which `clips` and `videos` are indexed."""
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt")
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint):
+    return opened(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """Seven clips that no test changes."""
+    return folder_of_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture
+def videos(clips, tmp_path):
+    """The clips again, to be changed."""
+    return shutil.copytree(clips, tmp_path / "videos")
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Where an index may be made."""
+    return tmp_path / "index"
+
+
+@pytest.fixture(scope="session")
+def served_index(tmp_path_factory):
     """The folder of an index of six clips with names of all kinds."""
     videos, folder = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("index")
     (videos / "deep" / "er").mkdir(parents=True)
@@ -40,15 +70,15 @@ def index(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def engine(index):
+def engine(served_index):
     """That index, open."""
-    return Engine.open(index, device="cpu")
+    return Engine.open(served_index, device="cpu")
 
 
 @pytest.fixture
-def engine_with_damaged_previews(index, tmp_path):
+def engine_with_damaged_previews(served_index, tmp_path):
     """The same index with its previews overwritten."""
-    copy = shutil.copytree(index, tmp_path / "index")
+    copy = shutil.copytree(served_index, tmp_path / "index")
     for shard in copy.glob("shard-*"):
         shard.write_bytes(shard.read_bytes().replace(b"RIFF", b"????"))
     return Engine.open(copy, device="cpu")

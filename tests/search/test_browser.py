@@ -17,8 +17,8 @@ WIDE, PHONE = {"width": 1100, "height": 2400}, {"width": 320, "height": 3200}
 
 
 @pytest.fixture(scope="module")
-def address(index):
-    with serving(index) as found:
+def address(served_index):
+    with serving(served_index) as found:
         yield found
 
 

@@ -3,44 +3,10 @@
 import shutil
 
 import pytest
-from small_index import (
-    clip,
-    folder_of_clips,
-    opened,
-    paths,
-    same,
-    update,
-    write_checkpoint,
-)
+from small_index import clip, opened, paths, same, update, write_checkpoint
 
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt")
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint):
-    return opened(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return folder_of_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture
-def videos(clips, tmp_path):
-    """The clips again, to be changed."""
-    return shutil.copytree(clips, tmp_path / "videos")
-
-
-@pytest.fixture
-def index(tmp_path):
-    return tmp_path / "index"
 
 
 def test_a_folder_that_became_empty_leaves_the_index_as_it_was(videos, index, model):

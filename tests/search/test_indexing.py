@@ -9,49 +9,11 @@ import pytest
 import torch
 from clips import make_clip
 from PIL import Image
-from small_index import (
-    FRAMES,
-    LOG,
-    clip,
-    copy,
-    folder_of_clips,
-    held,
-    opened,
-    paths,
-    same,
-    update,
-    write_checkpoint,
-)
+from small_index import FRAMES, LOG, clip, copy, held, paths, same, update
 
 from tvr.search.indexing import Indexer
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt")
-
-
-@pytest.fixture(scope="module")
-def model(checkpoint):
-    return opened(checkpoint)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return folder_of_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture
-def videos(clips, tmp_path):
-    """The clips again, to be changed."""
-    return shutil.copytree(clips, tmp_path / "videos")
-
-
-@pytest.fixture
-def index(tmp_path):
-    return tmp_path / "index"
 
 
 def test_every_video_is_there_with_its_features_and_preview(videos, index, model):

@@ -233,11 +233,11 @@ def test_pages_pictures_and_videos_at_once(served, engine):
                 assert body == engine.preview(int(re.findall(r"\d+", path)[0]))
 
 
-def test_a_port_in_use_is_named(index):
+def test_a_port_in_use_is_named(served_index):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run_program(
-            *(sys.executable, "-m", "tvr.search", "serve", "--index", index, "--port", port)
+            *(sys.executable, "-m", "tvr.search", "serve", "--index", served_index, "--port", port)
         )
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: --port {port}: Address already in use")
@@ -265,6 +265,6 @@ def test_other_sites_may_link_here_and_no_more(client, address):
             assert b"plain.mp4" not in answer.data
 
 
-def test_control_c_ends_it_cleanly(index):
-    with serving(index) as address:
+def test_control_c_ends_it_cleanly(served_index):
+    with serving(served_index) as address:
         assert address.startswith("http://127.0.0.1:")

@@ -16,11 +16,6 @@ from tvr.utils.errors import UserError
 WIDTH = 128
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return opened(write_checkpoint(tmp_path_factory.mktemp("model") / "model.pt"))
-
-
 def blocks(*sizes, seed=0):
     """Features of blocks of videos, with masks of every length from 1."""
     generator = torch.Generator().manual_seed(seed)

@@ -8,8 +8,12 @@ So an item may be a `UserError`, a batch with one is that error, and `checked` r
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeVar
 
 import cv2
@@ -23,6 +27,8 @@ from tvr.dataloaders.records import Clip, Split
 from tvr.dataloaders.sampler import RankSampler
 from tvr.dataloaders.transforms import RandAugment, clip_seed, resize_and_crop
 from tvr.utils.errors import LocalError, UserError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
 
 
 @dataclass(frozen=True)
@@ -229,5 +235,20 @@ def _stack(items: list[Item | UserError]) -> list[Tensor] | UserError:
 
 
 def init_worker(worker: int) -> None:
-    # one core a worker; PyTorch limits its own threads already
+    """Set up a process that reads data: it takes one core, and ends with the main process."""
+    # PyTorch limits its own threads already
     cv2.setNumThreads(0)
+    # Ctrl-C in a terminal reaches every process; the main one decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # without this it would wait for ever for a killed process to fetch its batches
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def report(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        # the thread that hands batches over, where the main process stops in the middle of one
+        if not isinstance(error, (ConnectionError, EOFError)):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = report

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -55,6 +56,10 @@ class VideoFeatures:
 
     def __getitem__(self, rows: slice) -> VideoFeatures:
         return VideoFeatures(self.frames_BFD[rows], self.mask_BF[rows])
+
+    def to(self, device: torch.device | str) -> VideoFeatures:
+        """The features on `device`."""
+        return VideoFeatures(self.frames_BFD.to(device), self.mask_BF.to(device))
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def why_literal(model: Scorer) -> str | None:
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
+    """The rows 0 … count - 1 in blocks of `size`; the last may reach beyond them."""
     return (slice(start, start + size) for start in range(0, count, size))
 
 

@@ -18,10 +18,10 @@ import faiss
 import numpy as np
 
 from tvr.encode import encode_texts, evaluating
-from tvr.models.gare import GARE, TextFeatures, VideoFeatures
+from tvr.models.gare import GARE, TextFeatures
 from tvr.models.increment import IncrementByQuery
 from tvr.models.score import Scorer
-from tvr.models.scoring import FastScore
+from tvr.models.scoring import FastScore, slices
 from tvr.search.model import SearchModel, open_model
 from tvr.search.shards import unit
 from tvr.search.store import Store
@@ -172,20 +172,18 @@ class Engine:
 
     def _scores(self, text: TextFeatures, rows_N: np.ndarray) -> np.ndarray:
         """GARE's scores of the texts with these rows, block by block."""
-        starts = range(0, len(rows_N), VIDEOS_PER_BLOCK)
-        blocks = (rows_N[start : start + VIDEOS_PER_BLOCK] for start in starts)
-        return np.concatenate([self._scores_of_block(text, rows_B) for rows_B in blocks], axis=1)
+        blocks = [
+            self._scores_of_block(text, rows_N[block])
+            for block in slices(len(rows_N), VIDEOS_PER_BLOCK)
+        ]
+        return np.concatenate(blocks, axis=1)
 
     def _scores_of_block(self, text: TextFeatures, rows_B: np.ndarray) -> np.ndarray:
         """GARE's scores of the texts with so few rows that their features fit into memory."""
-        video = self._on_device(self._store.features(rows_B.tolist()))
+        video = self._store.features(rows_B.tolist()).to(self._model.run.device)
         if len(text.text_AD) < video.mask_BF.shape[1]:
             return self._few.score(text, video).sim_AB.cpu().numpy()
         return self._many(text, [video]).cpu().numpy()
-
-    def _on_device(self, video: VideoFeatures) -> VideoFeatures:
-        device = self._model.run.device
-        return VideoFeatures(video.frames_BFD.to(device), video.mask_BF.to(device))
 
     def _hits(
         self, rows_N: np.ndarray, first_N: np.ndarray, scores_N: np.ndarray, topk: int

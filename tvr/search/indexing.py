@@ -34,9 +34,8 @@ from tvr.search.shards import (
     Video,
     contents_of,
     joined,
-    write_shard,
 )
-from tvr.search.store import NoIndex, Origin, commit, next_shard, read_manifest
+from tvr.search.store import NoIndex, Origin, add_shard, commit, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
@@ -139,10 +138,8 @@ class Indexer:
             )
 
     def write(self, contents: Contents) -> Shard:
-        """Write the next shard, and open it."""
-        path = next_shard(self.index)
-        write_shard(path, self.model.fingerprint, contents)
-        return Shard(path)
+        """The next shard, written."""
+        return add_shard(self.index, self.model.fingerprint, contents)
 
     def encode(self, files: list[File]) -> tuple[list[Shard], list[Unreadable]]:
         """Encode the files into new shards; what is encoded is kept also where this is stopped.
@@ -211,7 +208,7 @@ class Indexer:
             raise UserError(f"--model {self.model.name}: it gives no finite features.")
         return contents_of(
             [item.video for item in batch],
-            VideoFeatures(video.frames_BFD.cpu(), video.mask_BF.cpu()),
+            video.to("cpu"),
             [item.preview for item in batch],
             gare.settings.padding,
         )
@@ -239,9 +236,7 @@ def index_features(
                 [b""] * len(files),
                 model.gare.settings.padding,
             )
-            path = next_shard(index)
-            write_shard(path, model.fingerprint, contents)
-            shards.append(Shard(path))
+            shards.append(add_shard(index, model.fingerprint, contents))
         everything = [video.file for shard in shards for video in shard.videos]
         commit(index, Origin.of(model, folder), live_parts(shards, everything))
 

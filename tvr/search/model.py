@@ -69,10 +69,7 @@ def open_model(
     for warning in without_effect(config):
         log.warning("warning: %s", warning)
     config.resolve()
-    # `tiny` has random weights where no checkpoint follows: the same ones every time
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        gare = build_model(run, starting_checkpoint(run)).eval().requires_grad_(False)
+    gare = build_model(run, starting_checkpoint(run)).eval().requires_grad_(False)
     return SearchModel(name, given, run, gare, fingerprint(config, gare))
 
 

@@ -158,6 +158,15 @@ class Shard:
         return self._previews[start:end].tobytes() if end > start else b""
 
 
+def features_of(places: list[tuple[Shard, int]]) -> VideoFeatures:
+    """The features of rows of shards, copied from the disk."""
+    parts = [shard.features(row) for shard, row in places]
+    return VideoFeatures(
+        torch.stack([frames_FD for frames_FD, _ in parts]),
+        torch.stack([mask_F for _, mask_F in parts]),
+    )
+
+
 def other_version(path: Path, seen: object) -> UserError:
     """The error for an index that another version of this program wrote."""
     return UserError(

@@ -23,11 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import faiss
-import torch
 
 from tvr.models.gare import VideoFeatures
 from tvr.search.model import SearchModel
-from tvr.search.shards import SHARD_NAME, VERSION, Damaged, Shard, Video, other_version
+from tvr.search.shards import (
+    SHARD_NAME,
+    VERSION,
+    Contents,
+    Damaged,
+    Shard,
+    Video,
+    features_of,
+    other_version,
+    write_shard,
+)
 from tvr.search.upkeep import Live
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
@@ -136,9 +145,15 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
     remove(folder, keep={vectors.name, *names})
 
 
-def next_shard(folder: Path) -> Path:
-    """The name of the next shard."""
-    return folder / f"shard-{next_number(folder, SHARD_NAME):06d}.safetensors"
+def add_shard(folder: Path, fingerprint: str, contents: Contents) -> Shard:
+    """Write the next shard of an index, and open it; it counts once `commit` names it.
+
+    Raises:
+        LocalError: it cannot be written.
+    """
+    path = folder / f"shard-{next_number(folder, SHARD_NAME):06d}.safetensors"
+    write_shard(path, fingerprint, contents)
+    return Shard(path)
 
 
 def next_number(folder: Path, names: re.Pattern[str]) -> int:
@@ -203,11 +218,7 @@ class Store:
 
     def features(self, rows: list[int]) -> VideoFeatures:
         """The features of these rows, copied from the disk."""
-        parts = [shard.features(place) for shard, place in (self._places[row] for row in rows)]
-        return VideoFeatures(
-            torch.stack([frames_FD for frames_FD, _ in parts]),
-            torch.stack([mask_F for _, mask_F in parts]),
-        )
+        return features_of([self._places[row] for row in rows])
 
     def preview(self, row: int) -> bytes:
         """The animated WebP of a row; IndexError if there is no such row."""

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from tvr.models.gare import VideoFeatures
-from tvr.search.shards import SHARD_NAME, Contents, Damaged, File, Shard
+from tvr.models.scoring import slices
+from tvr.search.shards import SHARD_NAME, Contents, Damaged, File, Shard, features_of
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,11 @@ def together(parts: list[Live], per_shard: int) -> Iterator[Contents]:
     """The contents of shards that hold what counts of `parts`."""
     means = {part.shard: part.shard.mean_BD() for part in parts}
     places = [(part.shard, row) for part in parts for row in part.rows]
-    for start in range(0, len(places), per_shard):
-        chunk = places[start : start + per_shard]
-        features = [shard.features(row) for shard, row in chunk]
+    for block in slices(len(places), per_shard):
+        chunk = places[block]
         yield Contents(
             videos=[shard.videos[row] for shard, row in chunk],
-            features=VideoFeatures(
-                torch.stack([frames_FD for frames_FD, _ in features]),
-                torch.stack([mask_F for _, mask_F in features]),
-            ),
+            features=features_of(chunk),
             mean_BD=np.stack([means[shard][row] for shard, row in chunk]),
             previews=[shard.preview(row) for shard, row in chunk],
         )
