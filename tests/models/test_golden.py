@@ -71,10 +71,11 @@ def statistics(gradient):
     return np.array([gradient.norm().item(), gradient.sum().item()])
 
 
-@pytest.fixture(scope="module")
-def fp32():
+@pytest.fixture(scope="module", params=["increments", "increments_folded"])
+def fp32(request):
     torch.manual_seed(0)
     model = golden_model()
+    model.increments = getattr(model, request.param)
     scores, terms = losses(model, golden_inputs())
     terms["loss"].backward()
     return scores, terms, gradients(model)
