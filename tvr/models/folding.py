@@ -64,19 +64,20 @@ class FoldedIncrement:
         width = len(w["mean.bias"])
         key = w["query.weight"].T @ w["key.weight"] / width**0.5
         bias = w["norm_in.bias"] @ key + w["query.bias"] @ w["key.weight"] / width**0.5
-        attended = centred(w["out.weight"] @ w["value.weight"])
+        attended = centred(w["out.weight"] @ w["value.weight"], dim=0)
         # attention weights sum to 1, so a bias may be added before they are applied
-        attended_bias = centred(w["out.weight"] @ w["value.bias"] + w["out.bias"])
+        attended_bias = centred(w["out.weight"] @ w["value.bias"] + w["out.bias"], dim=0)
         plus_residual = w["residual.weight"] + torch.eye(width).to(w["residual.weight"])
-        hidden = centred(plus_residual * w["norm_attended.weight"])
-        hidden_u = centred(plus_residual @ w["norm_attended.bias"] + w["residual.bias"])
+        hidden = centred(plus_residual * w["norm_attended.weight"], dim=0)
+        hidden_u = plus_residual @ w["norm_attended.bias"] + w["residual.bias"]
+        hidden_u = centred(hidden_u, dim=0)
         last = w["mean.weight"] * w["norm_out.weight"]
         u, b = last @ hidden_u, w["mean.weight"] @ w["norm_out.bias"] + w["mean.bias"]
 
         self.norm_in, self.dtype, self.width = psi.norm_in, dtype, width
         self.eps_in = psi.norm_in.eps
         self.eps2, self.eps3 = psi.norm_attended.eps, psi.norm_out.eps
-        self.key_DD = centred(w["norm_in.weight"][:, None] * key).to(dtype)
+        self.key_DD = centred(w["norm_in.weight"][:, None] * key, dim=0).to(dtype)
         self.key_bias_D, self.hidden_u_D = bias.to(dtype), hidden_u.to(dtype)
         # one product takes a context vector to its share of LN2's and of LN3's input, and to m
         maps, offsets = [attended], [attended_bias]
@@ -140,9 +141,9 @@ class FoldedIncrement:
         return Step(w_NCM, factor_NM, r3_NM, square_NM * factor_NM + alone_NM)
 
 
-def centred(rows_D: Tensor) -> Tensor:
-    """Without the mean over the first dimension."""
-    return rows_D - rows_D.mean(dim=0)
+def centred(values: Tensor, dim: int) -> Tensor:
+    """Without the mean over `dim`; the shape stays."""
+    return values - values.mean(dim=dim, keepdim=True)
 
 
 def quadratic(form_NCC: Tensor, w_NCM: Tensor) -> Tensor:

@@ -44,14 +44,17 @@ class Increment(nn.Module):
         logits_NMF = logits_NMF / math.sqrt(query_NMD.shape[-1])
         if mask_NF is not None:
             logits_NMF = logits_NMF.masked_fill(~mask_NF[:, None, :], float("-inf"))
-        attended_NMD = logits_NMF.softmax(dim=-1) @ self.value(context_NFD)
+        return self.from_attended(logits_NMF.softmax(dim=-1) @ self.value(context_NFD))
+
+    def from_attended(self, attended_NMD: Tensor) -> Tensor:
+        """delta_NMD from the attended values: all that follows the attention, from W_o on."""
         h_NMD = self.norm_attended(self.out(attended_NMD))
         z_NMD = self.norm_out(h_NMD + self.dropout(self.residual(h_NMD)))
         return self.mean(z_NMD)
 
 
 class IncrementByQuery(nn.Module):
-    """The same Δ as a given `Increment` without dropout, for queries that are fewer than frames.
+    """The same Δ as a given `Increment`, for queries that are fewer than frames.
 
     W_k is applied to the queries and W_v to the attended frames, so that no context vector is
     multiplied by a D x D matrix: (W_q q)·(W_k c) = (W_kᵀ W_q q)·c, and as the attention weights
@@ -70,6 +73,4 @@ class IncrementByQuery(nn.Module):
         logits_NMF = query_NMD @ context_NFD.transpose(1, 2) / math.sqrt(query_NMD.shape[-1])
         if mask_NF is not None:
             logits_NMF = logits_NMF.masked_fill(~mask_NF[:, None, :], float("-inf"))
-        attended_NMD = psi.value(logits_NMF.softmax(dim=-1) @ context_NFD)
-        h_NMD = psi.norm_attended(psi.out(attended_NMD))
-        return psi.mean(psi.norm_out(h_NMD + psi.residual(h_NMD)))
+        return psi.from_attended(psi.value(logits_NMF.softmax(dim=-1) @ context_NFD))

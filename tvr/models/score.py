@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame, pool_frames
+from tvr.models.training_increment import training_increments
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,22 @@ class Scorer(nn.Module):
             return self.psi(query_ABD, text.words_ALD, text.mask_AL if masked else None)
         by_video_BAD = query_ABD.transpose(0, 1)
         delta_BAD = self.psi(by_video_BAD, video.frames_BFD, video.mask_BF if masked else None)
+        return delta_BAD.transpose(0, 1)
+
+    def increments_folded(self, text: TextFeatures, video: VideoFeatures) -> Tensor:
+        """`increments` without the products with D x D matrices that dropout leaves alone."""
+        s = self.settings
+        mean_BD = mean_frame(video.frames_BFD, video.mask_BF, s.padding)
+        # the query is the sum of what it takes from the text and what it takes from the video
+        ask_AD, ask_BD = text.text_AD, torch.zeros_like(mean_BD)
+        if s.query == "gap":
+            ask_AD, ask_BD = -s.eta * text.text_AD, s.eta * mean_BD
+        masked = s.padding == "mask"
+        if s.context == "words":
+            mask_AL = text.mask_AL if masked else None
+            return training_increments(self.psi, ask_AD, ask_BD, text.words_ALD, mask_AL)
+        mask_BF = video.mask_BF if masked else None
+        delta_BAD = training_increments(self.psi, ask_BD, ask_AD, video.frames_BFD, mask_BF)
         return delta_BAD.transpose(0, 1)
 
     def score_by_mean(self, text: TextFeatures, video: VideoFeatures) -> PairScores:

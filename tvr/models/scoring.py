@@ -17,7 +17,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from tvr.models.folding import Context, FoldedIncrement, weighted
+from tvr.models.folding import Context, FoldedIncrement, centred, weighted
 from tvr.models.increment import Increment
 from tvr.models.pooling import mean_frame
 from tvr.models.score import Scorer, TextFeatures, VideoFeatures
@@ -159,7 +159,7 @@ class FastScore:
     def texts(self, text: TextFeatures) -> Texts:
         """Make texts ready."""
         text_AD = text.text_AD.to(self.dtype)
-        plain = text_AD, centred(text_AD), text_AD.square().sum(dim=-1)
+        plain = text_AD, centred(text_AD, dim=-1), text_AD.square().sum(dim=-1)
         if self.psi is None:
             return Texts(*plain)
         of_psi = self.psi.asks(self.sign_t * text_AD), self.psi.constants_2D @ text_AD.T
@@ -174,7 +174,7 @@ class FastScore:
         """Make videos ready."""
         frames_BFD, mask_BF = video.frames_BFD.to(self.dtype), video.mask_BF
         mean_BD = mean_frame(frames_BFD, mask_BF, self.settings.padding)
-        plain = frames_BFD, mask_BF, centred(mean_BD)
+        plain = frames_BFD, mask_BF, centred(mean_BD, dim=-1)
         if self.psi is None:
             return Videos(*plain, pp_BFF=frames_BFD @ frames_BFD.mT)
         asks_BD = self.psi.asks(self.sign_v * mean_BD)
@@ -257,11 +257,6 @@ class FastScore:
         cosine = top * (text.clamp_min(SMALLEST) * video.clamp_min(SMALLEST)).rsqrt()
         # where Δ takes a vector to nearly 0, its length is rounding only
         return cosine.clamp(-1, 1)
-
-
-def centred(rows_ND: Tensor) -> Tensor:
-    """Every row without its mean over D."""
-    return rows_ND - rows_ND.mean(dim=-1, keepdim=True)
 
 
 def times(context_NCD: Tensor, others_MD: Tensor) -> Tensor:
