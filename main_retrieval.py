@@ -10,6 +10,7 @@ from pathlib import Path
 from tvr.build import Run
 from tvr.checks import check
 from tvr.config import parse
+from tvr.dataloaders.workers import deaths_reported
 from tvr.evaluate import run_evaluation
 from tvr.train import run_training
 from tvr.utils.distributed import (
@@ -27,7 +28,8 @@ from tvr.utils.logging import start_logging
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 after a mistake of the user's, which is printed without a traceback."""
     try:
-        run_program(argv)
+        with deaths_reported():
+            run_program(argv)
     except UserError as error:
         if speaks_for_machine() or isinstance(error, LocalError):
             print(f"error: {error}", file=sys.stderr, flush=True)

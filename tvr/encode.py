@@ -19,8 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tvr.build import Run
-from tvr.dataloaders.datasets import ClipDataset, checked, clip_loader
+from tvr.dataloaders.datasets import ClipDataset, clip_loader
 from tvr.dataloaders.records import Split
+from tvr.dataloaders.workers import checked
 from tvr.models.gare import GARE, TextFeatures, VideoFeatures
 from tvr.utils.distributed import gather_uneven
 

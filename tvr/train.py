@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from tvr.build import BEST, LAST, Run, build_model, starting_checkpoint
 from tvr.checkpoint import load_model, read_checkpoint, save_checkpoint, write_json
-from tvr.dataloaders.datasets import PairBatch, PairDataset, checked, train_loader
+from tvr.dataloaders.datasets import PairBatch, PairDataset, train_loader
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.sampler import global_batches
+from tvr.dataloaders.workers import checked
 from tvr.evaluate import evaluate
 from tvr.models.gare import GARE
 from tvr.models.losses import total_loss

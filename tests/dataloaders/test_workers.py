@@ -10,13 +10,14 @@ from multiprocessing.reduction import DupFd
 
 import pytest
 from programs import ROOT, ends
+from torch.utils.data import DataLoader
 
-from tvr.dataloaders.datasets import init_worker
+from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
 
 READING = """
 import multiprocessing, sys
 from torch.utils.data import DataLoader
-from tvr.dataloaders.datasets import init_worker
+from tvr.dataloaders.workers import init_worker
 items = [bytes(2**20)] * 9  # more than a pipe takes that nobody reads from
 loader = iter(DataLoader(items, batch_size=None, num_workers=2, worker_init_fn=init_worker))
 next(loader), next(loader)
@@ -91,3 +92,48 @@ def test_a_batch_that_is_fetched_only_in_part_is_no_error(started, capfd):
     worker.join()
     assert worker.exitcode == 0
     assert capfd.readouterr().err == ""
+
+
+class Killed:
+    """Data whose reading ends the process, as by the kernel where memory runs out."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+class Faulty(Killed):
+    """Data whose reading meets a mistake of ours."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+def test_a_death_is_one_error_that_says_what_to_try():
+    batches = checked(DataLoader(Killed(), batch_size=None, num_workers=1))
+    expected = r"died \(.*(killed by signal: Killed|exited unexpectedly)\): .* Try fewer --workers"
+    with pytest.raises(WorkerDied, match=expected), deaths_reported():
+        list(batches)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError()])
+def test_a_death_while_a_batch_is_fetched_is_that_error_too(error):
+    def loader():
+        yield 0
+        raise error
+
+    with pytest.raises(WorkerDied):
+        list(checked(loader()))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("no file"), RuntimeError("a mistake")])
+def test_a_mistake_of_ours_in_a_process_is_not_called_its_death(error):
+    with pytest.raises(type(error), match=r"^Caught"), deaths_reported():
+        list(checked(DataLoader(Faulty(error), batch_size=None, num_workers=1)))

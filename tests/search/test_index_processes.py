@@ -144,7 +144,7 @@ def test_a_decoding_process_that_dies(many, checkpoint, model, index):
         errors = process.communicate()[1]
     assert process.returncode == 2
     assert "a process that decodes videos died" in errors
-    assert re.search(r"among copy\d{3}\.mp4 to copy\d{3}\.mp4 in the order of paths", errors)
+    assert re.search(r"among copy\d{3}\.mp4 to copy\d{3}\.mp4, by path", errors)
     assert "Traceback" not in errors
     assert update(many, index, model, per_shard=256).encoded <= 107 - 30
     assert len(paths(index)) == 107

@@ -2,21 +2,15 @@
 
 Shapes: B items, L tokens, F = max_frames, C = 3 channels, H = W = R the encoder's resolution.
 
-A user's error inside a worker process would reach the user as PyTorch's report of a traceback.
-So an item may be a `UserError`, a batch with one is that error, and `checked` raises it.
+An item may be a `UserError`, and a batch with one is that error, which `workers.checked` raises.
 """
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,9 +20,8 @@ from tvr.dataloaders.frames import read_frames
 from tvr.dataloaders.records import Clip, Split
 from tvr.dataloaders.sampler import RankSampler
 from tvr.dataloaders.transforms import RandAugment, clip_seed, resize_and_crop
-from tvr.utils.errors import LocalError, UserError
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
+from tvr.dataloaders.workers import init_worker
+from tvr.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -206,14 +199,6 @@ def clip_loader(
     )
 
 
-def checked(loader: Iterable[Batch | UserError]) -> Iterator[Batch]:
-    """The loader's batches; raises, in this process, the error that one of them is."""
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise LocalError(str(batch))
-        yield batch
-
-
 def _collate_pairs(items: list[Item | UserError]) -> PairBatch | UserError:
     stacked = _stack(items)
     return stacked if isinstance(stacked, UserError) else PairBatch(*stacked)
@@ -232,23 +217,3 @@ def _stack(items: list[Item | UserError]) -> list[Tensor] | UserError:
             return item
         good.append(item)
     return [torch.stack(field) for field in zip(*good, strict=True)]
-
-
-def init_worker(worker: int) -> None:
-    """Set up a process that reads data: it takes one core, and ends with the main process."""
-    # PyTorch limits its own threads already
-    cv2.setNumThreads(0)
-    # Ctrl-C in a terminal reaches every process; the main one decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # without this it would wait for ever for a killed process to fetch its batches
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    def report(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        # the thread that hands batches over, where the main process stops in the middle of one
-        if not isinstance(error, (ConnectionError, EOFError)):
-            sys.__excepthook__(kind, error, trace)
-
-    sys.excepthook = report

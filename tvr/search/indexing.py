@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from tvr.dataloaders.datasets import checked, init_worker
+from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
 from tvr.encode import evaluating
 from tvr.models.gare import VideoFeatures
 from tvr.search.folder import Decoded, Folder, Unreadable, find_files
@@ -150,24 +150,23 @@ class Indexer:
         shards, unreadable, parts, batch = [], [], [], []
         seen, started = 0, time.monotonic()
         try:
-            for item in self.decode(files):
-                seen += 1
-                if isinstance(item, Unreadable):
-                    unreadable.append(item)
-                    continue
-                batch.append(item)
-                full = sum(len(part.videos) for part in parts) + len(batch) == self.per_shard
-                if full or len(batch) == self.model.run.config.batch_size_val:
+            with deaths_reported():
+                for item in self.decode(files):
+                    seen += 1
+                    if isinstance(item, Unreadable):
+                        unreadable.append(item)
+                        continue
+                    batch.append(item)
+                    full = sum(len(part.videos) for part in parts) + len(batch) == self.per_shard
+                    if full or len(batch) == self.model.run.config.batch_size_val:
+                        parts.append(self.encode_batch(batch))
+                        batch = []
+                    if full or (parts and time.monotonic() > started + self.seconds):
+                        shards.append(self.write(joined(parts)))
+                        parts, started = [], time.monotonic()
+                if batch:
                     parts.append(self.encode_batch(batch))
-                    batch = []
-                if full or (parts and time.monotonic() > started + self.seconds):
-                    shards.append(self.write(joined(parts)))
-                    parts, started = [], time.monotonic()
-            if batch:
-                parts.append(self.encode_batch(batch))
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
+        except WorkerDied as error:
             raise self.has_died(files[seen:], error) from error
         finally:
             if parts:
@@ -186,15 +185,14 @@ class Indexer:
         bar = tqdm(loader, "index", len(files), unit="video", leave=False, disable=None)
         return checked(bar)
 
-    def has_died(self, left: list[File], error: RuntimeError) -> UserError:
+    def has_died(self, left: list[File], error: WorkerDied) -> UserError:
         """The error for the death of a process that decodes, while these files were left."""
         # every process is given two files in advance
         ahead = left[: 2 * self.model.run.config.workers]
-        among = f", among {ahead[0].path} to {ahead[-1].path}" if ahead else ""
+        among = f" It was among {ahead[0].path} to {ahead[-1].path}, by path." if ahead else ""
         return UserError(
-            f"a process that decodes videos died ({error}): out of memory, or by a video that the "
-            f"decoder cannot bear{among} in the order of paths. Try fewer --workers, or "
-            "--video_decoder opencv, or take that video out of the folder. What is encoded is kept."
+            f"{error}{among} What is encoded is kept, so without that video in the folder the same "
+            "command goes on from here."
         )
 
     def encode_batch(self, batch: list[Decoded]) -> Contents:

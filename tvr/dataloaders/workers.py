@@ -1,0 +1,88 @@
+"""The processes that read data: how they are set up, and how their errors reach the user.
+
+A user's error inside such a process would come out as PyTorch's report of a traceback. So a batch
+may be a `UserError`, and `checked` raises it in the main process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TypeVar
+
+import cv2
+
+from tvr.utils.errors import LocalError, UserError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
+
+Batch = TypeVar("Batch")
+
+
+class WorkerDied(LocalError):
+    """A process that reads data has died, of something that it could not report."""
+
+
+def checked(loader: Iterable[Batch | UserError]) -> Iterator[Batch]:
+    """The loader's batches.
+
+    Raises:
+        LocalError: a batch is an error.
+        WorkerDied: a process of the loader is dead.
+    """
+    try:
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise LocalError(str(batch))
+            yield batch
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        # it died in the middle of handing over a batch; what it met itself comes as "Caught"
+        if str(error).startswith("Caught "):
+            raise
+        raise _death(error) from error
+
+
+@contextmanager
+def deaths_reported() -> Iterator[None]:
+    """Within it, PyTorch's error for the death of a loader's process becomes `WorkerDied`.
+
+    A signal brings that error, so any line of the main process can raise it.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise _death(error) from error
+
+
+def _death(error: Exception) -> WorkerDied:
+    reason = str(error).strip().rstrip(".") or "its connection ended"
+    return WorkerDied(
+        f"a process that decodes videos died ({reason}): out of memory, or by a video that the "
+        "decoder cannot bear. Try fewer --workers, or --video_decoder opencv."
+    )
+
+
+def init_worker(worker: int) -> None:
+    """Set up a process that reads data: it takes one core, and ends with the main process."""
+    # PyTorch limits its own threads already
+    cv2.setNumThreads(0)
+    # Ctrl-C in a terminal reaches every process; the main one decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        # without this it would wait for ever for a killed process to fetch its batches
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def report(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        # the thread that hands batches over, where the main process stops in the middle of one
+        if not isinstance(error, (ConnectionError, EOFError)):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = report
