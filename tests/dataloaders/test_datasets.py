@@ -8,12 +8,12 @@ from tvr.dataloaders.datasets import (
     FrameSettings,
     PairBatch,
     PairDataset,
-    checked,
     clip_loader,
     train_loader,
 )
 from tvr.dataloaders.records import Caption, Clip, Split
 from tvr.dataloaders.transforms import RAND_AUGMENT
+from tvr.dataloaders.workers import checked
 from tvr.utils.errors import UserError
 
 SETTINGS = FrameSettings(framerate=1.0, max_frames=4, resolution=32, decoder="decord")
