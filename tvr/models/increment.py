@@ -10,6 +10,8 @@ import math
 
 from torch import Tensor, nn
 
+from tvr.models.dropout import DropoutByText
+
 
 class Increment(nn.Module):
     """Δ = ψ(query, context): one pre-norm cross-attention layer with one head.
@@ -23,7 +25,8 @@ class Increment(nn.Module):
     norm is near 10, the size of a CLIP feature. The paper argues that this start matters.
     """
 
-    def __init__(self, width: int, dropout: float = 0.3) -> None:
+    def __init__(self, width: int, dropout: float = 0.3, text_dim: int = 1) -> None:
+        """`text_dim` is the dimension that runs over texts: 1, or 0 where the context is words."""
         super().__init__()
         self.norm_in = nn.LayerNorm(width)
         self.query = nn.Linear(width, width)
@@ -32,7 +35,7 @@ class Increment(nn.Module):
         self.out = nn.Linear(width, width)
         self.norm_attended = nn.LayerNorm(width)
         self.residual = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = DropoutByText(dropout, text_dim)
         self.norm_out = nn.LayerNorm(width)
         self.mean = nn.Linear(width, width)
 

@@ -55,7 +55,7 @@ class VideoFeatures:
     frames_BFD: Tensor
     mask_BF: Tensor
 
-    def __getitem__(self, rows: slice) -> VideoFeatures:
+    def __getitem__(self, rows: slice | Tensor) -> VideoFeatures:
         return VideoFeatures(self.frames_BFD[rows], self.mask_BF[rows])
 
     def to(self, device: torch.device | str) -> VideoFeatures:
@@ -80,7 +80,9 @@ class Scorer(nn.Module):
     def __init__(self, settings: ModelSettings, width: int, dropout: float = 0.3) -> None:
         super().__init__()
         self.settings = settings
-        self.psi = Increment(width, dropout) if settings.increment == "gare" else None
+        self.psi = None
+        if settings.increment == "gare":
+            self.psi = Increment(width, dropout, text_dim=int(settings.context == "frames"))
 
     @property
     def needs_words(self) -> bool:
@@ -123,8 +125,11 @@ class Scorer(nn.Module):
         sim_AB = F.normalize(text.text_AD, dim=-1) @ F.normalize(mean_BD, dim=-1).T
         return PairScores(sim_AB, None)
 
-    def score(self, text: TextFeatures, video: VideoFeatures) -> PairScores:
-        """s_ij = cos(t_i + Δ_ij, p_ij); with `correct="video"` cos(t_i, p_ij + Δ_ij)."""
+    def score(self, text: TextFeatures, video: VideoFeatures, folded: bool = False) -> PairScores:
+        """s_ij = cos(t_i + Δ_ij, p_ij); with `correct="video"` cos(t_i, p_ij + Δ_ij).
+
+        `folded` computes Δ by `increments_folded`: the same up to rounding, and faster.
+        """
         s = self.settings
         pooled_ABD = pool_frames(
             text.text_AD, video.frames_BFD, video.mask_BF, s.temp, padding=s.padding
@@ -132,9 +137,20 @@ class Scorer(nn.Module):
         text_ABD = text.text_AD[:, None]
         delta_ABD = None
         if self.psi is not None:
-            delta_ABD = self.increments(text, video)
+            increments = self.increments_folded if folded else self.increments
+            delta_ABD = increments(text, video)
             if s.correct == "text":
                 text_ABD = text_ABD + delta_ABD
             else:
                 pooled_ABD = pooled_ABD + delta_ABD
-        return PairScores(F.cosine_similarity(text_ABD, pooled_ABD, dim=-1), delta_ABD)
+        return PairScores(cosine(text_ABD, pooled_ABD), delta_ABD)
+
+
+def cosine(x: Tensor, y: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """cos(x, y) over the last dimension, with norms of at least `epsilon`.
+
+    From inner products: training keeps no normalised copy of either for its gradient.
+    """
+    dot = torch.linalg.vecdot
+    squares = dot(x, x).clamp_min(epsilon**2) * dot(y, y).clamp_min(epsilon**2)
+    return dot(x, y) * squares.rsqrt()

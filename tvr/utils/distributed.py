@@ -6,7 +6,7 @@ Shapes: N items of this rank, T items of all ranks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from tvr.utils.errors import UserError
 
@@ -108,6 +108,13 @@ def lost_another_process(error: RuntimeError) -> bool:
     )
 
 
+def broadcast_weights(model: nn.Module) -> None:
+    """Gives every process the main one's weights."""
+    if dist.is_initialized():
+        for tensor in model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+
 def wait_for_all() -> None:
     """Returns once every process is here."""
     if dist.is_initialized():
@@ -134,9 +141,9 @@ def local_leader_first() -> Iterator[None]:
 class GatherRows(torch.autograd.Function):
     """Stacks every rank's rows; the gradient of all ranks' losses flows back to each row.
 
-    Every rank computes the same loss on the stacked rows, so summing the ranks' gradients gives W
-    times the gradient of one process. DistributedDataParallel then averages over W ranks, which
-    makes the encoders' gradient equal to that of one process, as that of ψ and the losses is.
+    Every rank computes the same loss, of which its own texts' rows are one part. So the sum of the
+    ranks' gradients, taken here on the way back, is W times that of one process; and the mean over
+    W ranks of the parameters' gradients, which is taken after the backward pass, is that of one.
     """
 
     @staticmethod
@@ -146,11 +153,56 @@ class GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_rows: Tensor) -> Tensor:
-        # A copy: autograd may hand the same tensor to others
-        grad_rows = grad_rows.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(grad_rows)
         start = dist.get_rank() * ctx.count
-        return grad_rows[start : start + ctx.count]
+        return summed(grad_rows)[start : start + ctx.count]
+
+
+class SumOverRanks(torch.autograd.Function):
+    """The sum of every rank's tensor, on every rank; for the gradient see `GatherRows`."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        return summed(share)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return summed(grad)
+
+
+def summed(share: Tensor) -> Tensor:
+    """A new tensor with the sum over ranks; the argument stays, which autograd may still need."""
+    total = share.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def sum_over_ranks(share: Tensor) -> Tensor:
+    """The sum of every rank's tensor, differentiable; the tensor itself for a single process."""
+    return SumOverRanks.apply(share) if dist.is_initialized() else share
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """The mean over ranks in place of each gradient, with one exchange for all.
+
+    For what DistributedDataParallel does not look after.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not dist.is_initialized() or not gradients:
+        return
+    mean = summed(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, mean.split(sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def world_size() -> int:
+    """How many processes take part."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's place among them, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def gather_with_grad(rows_N: Tensor) -> Tensor:
