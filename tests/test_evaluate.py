@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from tvr.build import Run
 from tvr.config import Config
+from tvr.dataloaders.batches import packed
 from tvr.dataloaders.records import Caption, Clip, Split
 from tvr.encode import encode_clips, encode_texts, evaluating
 from tvr.evaluate import TEXTS_PER_BLOCK, evaluate, literal, model_score, similarities
@@ -76,9 +77,9 @@ def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings)
         scores = (literal(gare.score), literal(gare.score_by_mean), model_score(run, gare))
         blocks_AB, means_AB, fast_AB = scored(run, gare, split, *scores)
         frames = run.frames(gare)
-        pixels, mask = zip(*(frames.pad(frames.read(clip)) for clip in split.clips), strict=True)
+        pixels, mask = packed([frames.read(clip) for clip in split.clips], frames.max_frames)
         tokens = gare.backbone.tokenize([c.text for c in split.captions], run.config.max_words)
-        video = gare.encode_video(torch.stack(pixels), torch.stack(mask))
+        video = gare.encode_video(pixels, mask)
         text = gare.encode_text(tokens)
         whole_AB = gare.score(text, video).sim_AB
         for j, (frames_FD, real_F) in enumerate(zip(video.frames_BFD, video.mask_BF, strict=True)):

@@ -65,8 +65,9 @@ def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:
     for batch in tqdm(checked(loader), "encode videos", len(shares), leave=False, disable=quiet):
         batch = batch.to(run.device, non_blocking=True)
         with run.autocast():
-            batches.append(model.encode_video(batch.frames_BFCHW, batch.frame_mask_BF))
+            batches.append(model.encode_video(batch.frames_NCHW, batch.mask_UF))
         rows.append(batch.video_B)
+    run.log_frame_cache()
     return EncodedClips(batches, torch.cat(rows))
 
 

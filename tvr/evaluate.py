@@ -22,7 +22,8 @@ from tvr.contact_sheet import draw_contact_sheet
 from tvr.dataloaders.records import Split
 from tvr.encode import EncodedClips, encode_clips, encode_texts, evaluating
 from tvr.export import export_features
-from tvr.models.gare import GARE, PairScores, TextFeatures, VideoFeatures
+from tvr.models.gare import GARE
+from tvr.models.score import PairScores, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, slices, why_literal
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError

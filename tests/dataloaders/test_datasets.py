@@ -2,17 +2,17 @@ import pytest
 import torch
 from clips import make_clip
 
+from tvr.dataloaders.augment import RAND_AUGMENT
+from tvr.dataloaders.batches import ClipBatch, PairBatch
 from tvr.dataloaders.datasets import (
-    ClipBatch,
     ClipDataset,
     FrameSettings,
-    PairBatch,
     PairDataset,
     clip_loader,
-    train_loader,
+    pair_loader,
 )
 from tvr.dataloaders.records import Caption, Clip, Split
-from tvr.dataloaders.transforms import RAND_AUGMENT
+from tvr.dataloaders.sampler import Key, RankSampler
 from tvr.dataloaders.workers import checked
 from tvr.utils.errors import UserError
 
@@ -20,8 +20,14 @@ SETTINGS = FrameSettings(framerate=1.0, max_frames=4, resolution=32, decoder="de
 LENGTHS = (2, 9, 30)
 
 
+END = 1000
+
+
 def tokenize(texts: list[str]) -> torch.Tensor:
-    return torch.tensor([[ord(letter) for letter in text.ljust(8)] for text in texts])
+    tokens = torch.zeros(len(texts), 12, dtype=torch.long)
+    for row, text in zip(tokens, texts, strict=True):
+        row[: len(text) + 1] = torch.tensor([*map(ord, text), END])
+    return tokens
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +43,25 @@ def split(tmp_path_factory):
     return Split("toy train", clips, captions)
 
 
-def epoch_of(split, rank=0, world_size=1, epoch=0, workers=0, augment=RAND_AUGMENT, seed=5):
-    dataset = PairDataset(split, SETTINGS, tokenize, augment, seed)
-    loader = train_loader(dataset, 4 // world_size, rank, world_size, seed, epoch, workers, False)
+def epoch_of(split, rank=0, world_size=1, epoch=0, workers=0, augment=RAND_AUGMENT, seed=5, **how):
+    dataset = PairDataset(split, SETTINGS, tokenize, augment, seed, **how)
+    share = 4 // world_size
+    epochs = range(epoch, epoch + 1)
+    sampler = RankSampler(dataset.video_of_caption, share, rank, world_size, seed, epochs)
+    loader = pair_loader(dataset, sampler, workers, False)
     assert len(loader) == 2
     return list(checked(loader))
 
 
-def fields(batch):
-    return list(vars(batch).values())
-
-
 def same(first, second) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(fields(first), fields(second), strict=True))
+    pairs = zip(first.tensors(), second.tensors(), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+def clip_of(batch, row):
+    """The frames of one caption of a batch."""
+    clips = batch.frames_NCHW.split(batch.frames_of_clip)
+    return clips[batch.clip_B[row]]
 
 
 def test_pair_batch(split):
@@ -57,19 +69,35 @@ def test_pair_batch(split):
     assert len(batches) == 2
     for batch in batches:
         assert isinstance(batch, PairBatch)
-        assert batch.frames_BFCHW.shape == (4, 4, 3, 32, 32)
-        assert batch.frames_BFCHW.dtype == torch.uint8
-        assert batch.frame_mask_BF.dtype == torch.bool
+        assert batch.frames_NCHW.dtype == torch.uint8
+        assert batch.mask_UF.dtype == torch.bool
         assert {t.dtype for t in (batch.tokens_BL, batch.video_B, batch.caption_B)} == {torch.int64}
         # three captions a clip, in the order of the clips
         assert torch.equal(batch.video_B, batch.caption_B // 3)
-        assert batch.frame_mask_BF.sum(1).tolist() == [(1, 3, 4)[v] for v in batch.video_B]
-        assert (batch.frames_BFCHW[~batch.frame_mask_BF] == 0).all()
-        assert (batch.frames_BFCHW[batch.frame_mask_BF].flatten(1).amax(1) > 0).all()
+        assert batch.mask_UF.sum(1).tolist() == batch.frames_of_clip
+        for row, video in enumerate(batch.video_B):
+            assert torch.equal(clip_of(batch, row), SETTINGS.read(split.clips[video]))
         texts = [split.captions[i].text for i in batch.caption_B]
-        assert torch.equal(batch.tokens_BL, tokenize(texts))
+        assert torch.equal(batch.tokens_BL, tokenize(texts)[:, : batch.tokens_BL.shape[1]])
     captions = torch.cat([batch.caption_B for batch in batches]).tolist()
     assert len(set(captions)) == 8
+
+
+def test_a_video_of_several_captions_is_there_once(split):
+    batches = epoch_of(split)
+    for batch in batches:
+        assert len(batch.frames_of_clip) == len(set(batch.video_B.tolist()))
+        assert len(batch.frames_NCHW) == sum(batch.frames_of_clip)
+    assert any(len(batch.frames_of_clip) < len(batch.video_B) for batch in batches)
+
+
+def test_tokens_end_with_the_longest_caption(split):
+    keys = [Key(0, caption, caption) for caption in (0, 8)]  # texts of 4 and 5 letters
+    cut = PairDataset(split, SETTINGS, tokenize, None, 5).__getitems__(keys).tokens_BL
+    whole = PairDataset(split, SETTINGS, tokenize, None, 5, trim=False).__getitems__(keys).tokens_BL
+    assert whole.shape == (2, 12)
+    assert torch.equal(cut, whole[:, :6])
+    assert (cut[1] == END).nonzero().item() == 5
 
 
 def test_the_same_whatever_the_workers(split):
@@ -83,19 +111,44 @@ def test_ranks_together_are_one_process(split):
     alone = epoch_of(split)
     ranks = [epoch_of(split, rank, 2) for rank in range(2)]
     for batch, *shares in zip(alone, *ranks, strict=True):
-        joined = [torch.cat(parts) for parts in zip(*map(fields, shares), strict=True)]
-        assert same(batch, PairBatch(*joined))
+        assert torch.equal(torch.cat([share.caption_B for share in shares]), batch.caption_B)
+        rows = [(share, row) for share in shares for row in range(2)]
+        for row, (share, at) in enumerate(rows):
+            assert torch.equal(clip_of(share, at), clip_of(batch, row))
 
 
 def test_augmentation_is_decided_by_seed_epoch_and_index(split):
-    dataset = PairDataset(split, SETTINGS, tokenize, RAND_AUGMENT, 5)
-    plain = PairDataset(split, SETTINGS, tokenize, None, 5)[0, 8][1]
-    draws = [dataset[epoch, 8][1] for epoch in range(8)]
-    assert torch.equal(draws[3], dataset[3, 8][1])
-    assert any(not torch.equal(draw, plain) for draw in draws)
+    def drawn(epoch, augment=RAND_AUGMENT, seed=5):
+        dataset = PairDataset(split, SETTINGS, tokenize, augment, seed)
+        return dataset.__getitems__([Key(epoch, 8, 8)]).frames_NCHW
+
+    draws = [drawn(epoch) for epoch in range(8)]
+    assert torch.equal(draws[3], drawn(3))
+    assert any(not torch.equal(draw, drawn(0, augment=None)) for draw in draws)
     assert any(not torch.equal(draw, draws[0]) for draw in draws)
-    reseeded = PairDataset(split, SETTINGS, tokenize, RAND_AUGMENT, 6)
-    assert any(not torch.equal(reseeded[e, 8][1], draws[e]) for e in range(8))
+    assert any(not torch.equal(drawn(e, seed=6), draws[e]) for e in range(8))
+
+
+def test_augmentation_may_be_left_for_later(split):
+    now, later = epoch_of(split), epoch_of(split, augment_later=True)
+    plain = epoch_of(split, augment=None)
+    for done, waiting, without in zip(now, later, plain, strict=True):
+        assert torch.equal(waiting.frames_NCHW, without.frames_NCHW)
+        assert same(waiting.augmented(), done)
+        assert waiting.augmented().augmentation is None
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_chunks_put_together_are_the_batch(split, size):
+    for batch in epoch_of(split):
+        chunks = list(batch.chunks(size))
+        assert len(chunks) == min(-(-4 // size), len(batch.frames_of_clip))
+        for name in ("tokens_BL", "frames_NCHW", "mask_UF"):
+            joined = torch.cat([getattr(chunk, name) for chunk in chunks])
+            assert torch.equal(joined, getattr(batch, name))
+        for chunk in chunks:
+            assert len(chunk.frames_NCHW) == chunk.mask_UF.sum() == sum(chunk.frames_of_clip)
+            assert min(len(chunk.tokens_BL), len(chunk.mask_UF)) >= 1
 
 
 def test_loaders_leave_the_global_generator_alone(split):
@@ -109,24 +162,25 @@ def test_clip_batches_as_given(split):
     loader = clip_loader(ClipDataset(split, SETTINGS), [[2, 0], [1]], 2, False)
     batches = list(checked(loader))
     assert [batch.video_B.tolist() for batch in batches] == [[2, 0], [1]]
-    assert [batch.frame_mask_BF.sum(1).tolist() for batch in batches] == [[4, 1], [3]]
+    assert [batch.mask_UF.sum(1).tolist() for batch in batches] == [[4, 1], [3]]
     for batch in batches:
         assert isinstance(batch, ClipBatch)
-        for frames_FCHW, mask_F, video in zip(*fields(batch), strict=True):
-            assert torch.equal(frames_FCHW[mask_F], SETTINGS.read(split.clips[video]))
+        clips = batch.frames_NCHW.split(batch.mask_UF.sum(1).tolist())
+        for frames_FCHW, video in zip(clips, batch.video_B, strict=True):
+            assert torch.equal(frames_FCHW, SETTINGS.read(split.clips[video]))
 
 
 def test_moves_between_devices(split):
     batch = epoch_of(split)[0]
-    clips = ClipBatch(batch.frames_BFCHW, batch.frame_mask_BF, batch.video_B)
+    clips = ClipBatch(batch.frames_NCHW, batch.mask_UF, batch.video_B)
     for moved in (batch.to("meta"), clips.to("meta", non_blocking=True)):
-        assert {tensor.device.type for tensor in fields(moved)} == {"meta"}
+        assert {tensor.device.type for tensor in moved.tensors()} == {"meta"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
 def test_pinned_by_the_loader(split):
     loader = clip_loader(ClipDataset(split, SETTINGS), [[0, 1]], 1, True)
-    assert all(tensor.is_pinned() for tensor in fields(next(checked(loader))))
+    assert all(tensor.is_pinned() for tensor in next(checked(loader)).tensors())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -141,9 +195,3 @@ def test_broken_video_is_a_users_error(split, tmp_path, workers):
     with pytest.raises(UserError, match=r"broken\.mp4: .* is cut off") as error:
         list(checked(clip_loader(ClipDataset(damaged, SETTINGS), [[0, 1], [2]], workers, False)))
     assert "Traceback" not in str(error.value)
-
-
-def test_too_few_captions(split):
-    dataset = PairDataset(split, SETTINGS, tokenize, None, 5)
-    with pytest.raises(UserError, match=r"--batch_size 10: .*9 captions"):
-        train_loader(dataset, 5, 0, 2, 5, 0, 0, False)

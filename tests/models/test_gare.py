@@ -36,7 +36,7 @@ def scores(model, length=12, garbage=0):
     pixels, mask = clips(model)
     pixels[~mask] = garbage
     text = model.encode_text(captions(model, length))
-    return model.score(text, model.encode_video(pixels, mask))
+    return model.score(text, model.encode_video(pixels[mask], mask))
 
 
 @pytest.mark.parametrize("context", ["frames", "words"])
@@ -45,7 +45,7 @@ def test_score_is_the_cosine_of_the_corrected_side(correct, context):
     model = tiny(correct=correct, context=context, temp=2.0, agg_module="None")
     pixels, mask = clips(model)
     with torch.no_grad():
-        text, video = model.encode_text(captions(model)), model.encode_video(pixels, mask)
+        text, video = model.encode_text(captions(model)), model.encode_video(pixels[mask], mask)
         both = model.score(text, video)
         for i, t in enumerate(text.text_AD):
             for j, (frames, real) in enumerate(zip(video.frames_BFD, mask, strict=True)):
@@ -65,7 +65,7 @@ def test_eta_and_query_change_what_psi_is_asked():
     plus, minus, text = tiny(), tiny(eta=-1), tiny(query="text")
     pixels, mask = clips(plus)
     with torch.no_grad():
-        t, v = plus.encode_text(captions(plus)), plus.encode_video(pixels, mask)
+        t, v = plus.encode_text(captions(plus)), plus.encode_video(pixels[mask], mask)
         deltas = [m.score(t, v).delta_ABD for m in (plus, minus, text)]
         # asked with t_i only, ψ cannot tell two copies of one video from each other's neighbours
         mirrored = VideoFeatures(v.frames_BFD, v.mask_BF)
@@ -99,7 +99,7 @@ def test_release_padding_lets_padded_frames_in():
     model = tiny(agg_module="None", padding="release", temp=3.0)
     pixels, mask = clips(model)
     with torch.no_grad():
-        text, video = model.encode_text(captions(model)), model.encode_video(pixels, mask)
+        text, video = model.encode_text(captions(model)), model.encode_video(pixels[mask], mask)
         both = model.score(text, video)
         blank = model.clip.encode_image(torch.zeros(1, 3, *pixels.shape[-2:]))[0]
         torch.testing.assert_close(video.frames_BFD[0, -1], blank, atol=1e-5, rtol=1e-4)

@@ -54,11 +54,13 @@ def golden_model():
 
 def golden_inputs():
     ids, _, video, mask = recipe.inputs()
-    return torch.tensor(ids), torch.tensor(video), torch.tensor(mask).bool()
+    mask = torch.tensor(mask).bool()
+    return torch.tensor(ids), torch.tensor(video)[mask], mask
 
 
-def losses(model, inputs):
-    scores, scale = model(*inputs)
+def losses(model, inputs, folded=False):
+    text, video, scale = model.encode(*inputs)
+    scores = model.score(text, video, folded)
     return scores, total_loss(scores.sim_AB, scores.delta_ABD, scale, torch.arange(6), LOSS)
 
 
@@ -71,12 +73,11 @@ def statistics(gradient):
     return np.array([gradient.norm().item(), gradient.sum().item()])
 
 
-@pytest.fixture(scope="module", params=["increments", "increments_folded"])
+@pytest.fixture(scope="module", params=[False, True], ids=["literal", "folded"])
 def fp32(request):
     torch.manual_seed(0)
     model = golden_model()
-    model.increments = getattr(model, request.param)
-    scores, terms = losses(model, golden_inputs())
+    scores, terms = losses(model, golden_inputs(), folded=request.param)
     terms["loss"].backward()
     return scores, terms, gradients(model)
 
@@ -98,7 +99,8 @@ def fp64():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "float", torch.Tensor.double)
         tokens, video, mask = golden_inputs()
-        scores, scale = model(tokens, video.double(), mask)
+        text, video, scale = model.encode(tokens, video.double(), mask)
+        scores = model.score(text, video)
     return model, scores, scale, layers
 
 

@@ -8,6 +8,7 @@ import torch
 from programs import run_program
 from small_index import FRAMES, clip, opened, update, write_checkpoint
 
+from tvr.dataloaders.batches import packed
 from tvr.dataloaders.records import Clip
 from tvr.encode import encode_texts, evaluating
 from tvr.models.gare import VideoFeatures
@@ -59,8 +60,8 @@ def literal(checkpoint, videos, queries):
     with evaluating(model.gare):
         text = encode_texts(model.run, model.gare, queries)
         for path in sorted(videos.iterdir()):
-            frames_FCHW, mask_F = frames.pad(frames.read(Clip(path.name, path)))
-            video = model.gare.encode_video(frames_FCHW[None], mask_F[None])
+            clip = frames.read(Clip(path.name, path))
+            video = model.gare.encode_video(*packed([clip], frames.max_frames))
             scores[path.name] = model.gare.score(text, video).sim_AB[:, 0]
     return scores
 

@@ -1,14 +1,15 @@
-"""Items, batches and loaders for training (one item a caption) and evaluation (one a clip).
+"""Data sets and loaders for training (captions with their clips) and evaluation (clips).
 
-Shapes: B items, L tokens, F = max_frames, C = 3 channels, H = W = R the encoder's resolution.
+Shapes: F frames of a clip, C = 3 channels, H = W = R the encoder's resolution.
 
-An item may be a `UserError`, and a batch with one is that error, which `workers.checked` raises.
+A batch may be a `UserError`, which `workers.checked` raises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,22 +17,34 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from tvr.dataloaders.augment import Plan, RandAugment, apply
+from tvr.dataloaders.batches import ClipBatch, PairBatch, TensorBatch, packed, trimmed
+from tvr.dataloaders.cache_store import FrameCache
 from tvr.dataloaders.frames import read_frames
 from tvr.dataloaders.records import Clip, Split
-from tvr.dataloaders.sampler import RankSampler
-from tvr.dataloaders.transforms import RandAugment, clip_seed, resize_and_crop
+from tvr.dataloaders.sampler import Key, RankSampler
+from tvr.dataloaders.transforms import clip_seed, resize_and_crop
 from tvr.dataloaders.workers import init_worker
 from tvr.utils.errors import UserError
 
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How clips become frames: frames per second, at most how many, side in pixels, decoder."""
+    """How clips become frames: frames per second, at most how many, side in pixels, decoder.
+
+    With a cache, `read` decodes what is not in it.
+    """
 
     framerate: float
     max_frames: int
     resolution: int
     decoder: str
+    cache: FrameCache | None = None
+
+    def cached(self, folder: Path) -> FrameSettings:
+        """The same with the cache in `folder`. Raises UserError, see `FrameCache`."""
+        sampling = (self.framerate, self.max_frames, self.resolution, self.decoder)
+        return replace(self, cache=FrameCache(folder, *sampling))
 
     def decode(self, clip: Clip) -> np.ndarray:
         """The clip's frames_FHWC, uint8, 1 <= F <= max_frames, in the size they have."""
@@ -45,65 +58,25 @@ class FrameSettings:
 
     def read(self, clip: Clip) -> Tensor:
         """The clip's frames_FCHW, uint8, 1 <= F <= max_frames, at the encoder's resolution."""
+        if self.cache is not None:
+            return self.cache.read(clip, self.decode_and_fit)
+        return self.decode_and_fit(clip)
+
+    def decode_and_fit(self, clip: Clip) -> Tensor:
+        """What `read` gives, from the video file itself."""
         return self.fit(self.decode(clip))
 
-    def pad(self, frames_FCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Zero frames up to max_frames, and the mask_F that is True for the real ones."""
-        n = len(frames_FCHW)
-        padded_FCHW = frames_FCHW.new_zeros((self.max_frames, *frames_FCHW.shape[1:]))
-        padded_FCHW[:n] = frames_FCHW
-        return padded_FCHW, torch.arange(self.max_frames) < n
+
+Batch = TypeVar("Batch", bound=TensorBatch)
 
 
-Batch = TypeVar("Batch", bound="TensorBatch")
+class PairDataset(Dataset[PairBatch | UserError]):
+    """Batches of captions of `split` with their clips, each clip decoded once a batch.
 
-
-class TensorBatch:
-    """What every batch can do: its fields, all tensors, move together."""
-
-    def to(self: Batch, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch on `device`."""
-        moved = (tensor.to(device, non_blocking=non_blocking) for tensor in vars(self).values())
-        return type(self)(*moved)
-
-    def pin_memory(self: Batch) -> Batch:
-        """The batch in page-locked memory; called by the DataLoader."""
-        return type(self)(*(tensor.pin_memory() for tensor in vars(self).values()))
-
-
-@dataclass
-class PairBatch(TensorBatch):
-    """Captions with their clips; `frames_BFCHW` is zero where `frame_mask_BF` is False.
-
-    `video_B` indexes the split's clips (equal where one video occurs twice), `caption_B` its
-    captions; tokens and indices are int64, frames uint8, the mask bool.
-    """
-
-    tokens_BL: Tensor
-    frames_BFCHW: Tensor
-    frame_mask_BF: Tensor
-    video_B: Tensor
-    caption_B: Tensor
-
-
-@dataclass
-class ClipBatch(TensorBatch):
-    """Clips alone; fields as in `PairBatch`."""
-
-    frames_BFCHW: Tensor
-    frame_mask_BF: Tensor
-    video_B: Tensor
-
-
-# the values of one item, in the order of its batch's fields
-Item = tuple[Tensor, ...]
-
-
-class PairDataset(Dataset[Item | UserError]):
-    """One item per caption of `split`: its tokens and its clip's frames.
-
-    `tokenize` maps a list of n sentences to int64 (n, L). `randaugment` is timm's notation or
-    None for no augmentation, which is decided by (seed, epoch, index) alone.
+    `tokenize` maps a list of n sentences to int64 (n, L). `randaugment` is timm's notation or None
+    for no augmentation, which is decided by `Key` and `seed` alone; with `augment_later` it is
+    drawn here but left to whoever takes the batch. `trim` cuts the tokens to the batch's longest
+    caption.
     """
 
     def __init__(
@@ -113,34 +86,57 @@ class PairDataset(Dataset[Item | UserError]):
         tokenize: Callable[[list[str]], Tensor],
         randaugment: str | None,
         seed: int,
+        augment_later: bool = False,
+        trim: bool = True,
     ) -> None:
         self.split = split
         self._frames = frames
         self._tokenize = tokenize
         self._augment = None if randaugment is None else RandAugment(randaugment)
         self._seed = seed
-        self._video_of_caption = split.video_of_caption()
+        self._augment_later = augment_later
+        self._trim = trim
+        self.video_of_caption = split.video_of_caption()
 
     def __len__(self) -> int:
         return len(self.split.captions)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item | UserError:
-        """Item `index` as it is in `epoch`, for key = (epoch, index)."""
-        epoch, index = key
-        video = self._video_of_caption[index]
+    def __getitems__(self, keys: list[Key]) -> PairBatch | UserError:
+        """One batch; called by the DataLoader with what `RankSampler` yields."""
+        video_B = [self.video_of_caption[key.caption] for key in keys]
+        key_of = dict(zip(video_B, keys, strict=True))
+        place_of = {video: place for place, video in enumerate(key_of)}
         try:
-            frames_FCHW = self._frames.read(self.split.clips[video])
+            clips = [self._frames.read(self.split.clips[video]) for video in key_of]
         except UserError as error:
             return error
-        if self._augment is not None:
-            frames_FCHW = self._augment(frames_FCHW, clip_seed(self._seed, epoch, index))
-        tokens_L = self._tokenize([self.split.captions[index].text])[0]
-        padded_FCHW, mask_F = self._frames.pad(frames_FCHW)
-        return tokens_L, padded_FCHW, mask_F, torch.tensor(video), torch.tensor(index)
+        frames_NCHW, mask_UF = packed(clips, self._frames.max_frames)
+        frames_of_clip = [len(clip) for clip in clips]
+        plans = self._draw(key_of.values())
+        if plans is not None and not self._augment_later:
+            frames_NCHW, plans = apply(frames_NCHW, plans, frames_of_clip), None
+        tokens_BL = self._tokenize([self.split.captions[key.caption].text for key in keys])
+        return PairBatch(
+            tokens_BL=trimmed(tokens_BL) if self._trim else tokens_BL,
+            frames_NCHW=frames_NCHW,
+            mask_UF=mask_UF,
+            clip_B=torch.tensor([place_of[video] for video in video_B]),
+            video_B=torch.tensor(video_B),
+            caption_B=torch.tensor([key.caption for key in keys]),
+            frames_of_clip=frames_of_clip,
+            augmentation=plans,
+        )
+
+    def _draw(self, keys: Iterable[Key]) -> list[Plan] | None:
+        """How the clips of these keys are to be augmented."""
+        if self._augment is None:
+            return None
+        seeds = (clip_seed(self._seed, key.epoch, key.drawn_by) for key in keys)
+        return [self._augment.draw(seed) for seed in seeds]
 
 
-class ClipDataset(Dataset[Item | UserError]):
-    """One item per clip of `split`, without augmentation."""
+class ClipDataset(Dataset[ClipBatch | UserError]):
+    """Batches of clips of `split`, without augmentation."""
 
     def __init__(self, split: Split, frames: FrameSettings) -> None:
         self.split = split
@@ -149,37 +145,31 @@ class ClipDataset(Dataset[Item | UserError]):
     def __len__(self) -> int:
         return len(self.split.clips)
 
-    def __getitem__(self, index: int) -> Item | UserError:
+    def __getitems__(self, indices: list[int]) -> ClipBatch | UserError:
+        """One batch, of the clips with these places in the split."""
         try:
-            frames_FCHW = self._frames.read(self.split.clips[index])
+            clips = [self._frames.read(self.split.clips[index]) for index in indices]
         except UserError as error:
             return error
-        return *self._frames.pad(frames_FCHW), torch.tensor(index)
+        return ClipBatch(*packed(clips, self._frames.max_frames), torch.tensor(indices))
 
 
-def train_loader(
-    dataset: PairDataset,
-    batch_size_per_rank: int,
-    rank: int,
-    world_size: int,
-    seed: int,
-    epoch: int,
-    workers: int,
-    pin_memory: bool,
+def pair_loader(
+    dataset: PairDataset, sampler: RankSampler, workers: int, pin_memory: bool
 ) -> DataLoader[PairBatch | UserError]:
-    """One epoch of this rank's batches; iterate it through `checked`.
+    """The batches of `sampler`, all its epochs after one another; iterate it through `checked`.
 
-    Raises UserError if the captions do not fill one batch over all ranks.
+    One loader for the whole training: its workers stay, and go on while an epoch is evaluated.
     """
-    sampler = RankSampler(len(dataset), batch_size_per_rank, rank, world_size, seed, epoch)
     return DataLoader(
         dataset,
         batch_sampler=sampler,
-        collate_fn=_collate_pairs,
+        collate_fn=_as_it_is,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=init_worker,
-        generator=torch.Generator().manual_seed(seed),
+        # without one of its own, the loader would draw from the global generator
+        generator=torch.Generator().manual_seed(0),
     )
 
 
@@ -190,30 +180,13 @@ def clip_loader(
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        collate_fn=_collate_clips,
+        collate_fn=_as_it_is,
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=init_worker,
-        # without one of its own, the loader would draw from the global generator
         generator=torch.Generator().manual_seed(0),
     )
 
 
-def _collate_pairs(items: list[Item | UserError]) -> PairBatch | UserError:
-    stacked = _stack(items)
-    return stacked if isinstance(stacked, UserError) else PairBatch(*stacked)
-
-
-def _collate_clips(items: list[Item | UserError]) -> ClipBatch | UserError:
-    stacked = _stack(items)
-    return stacked if isinstance(stacked, UserError) else ClipBatch(*stacked)
-
-
-def _stack(items: list[Item | UserError]) -> list[Tensor] | UserError:
-    """Each field of the items stacked, or the first error among them."""
-    good: list[Item] = []
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-        good.append(item)
-    return [torch.stack(field) for field in zip(*good, strict=True)]
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from tvr.utils.errors import UserError
+
+
+class Key(NamedTuple):
+    """A caption of an epoch, and the caption that decides how its clip is augmented.
+
+    That is the first of the global batch with the same clip, so that the clip is the same for all.
+    """
+
+    epoch: int
+    caption: int
+    drawn_by: int
 
 
 def global_batches(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -26,24 +38,44 @@ def global_batches(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
     return order[: steps * batch_size].reshape(steps, batch_size)
 
 
-class RankSampler(Sampler[list[tuple[int, int]]]):
-    """One rank's share of every global batch, as lists of (epoch, index).
+class RankSampler(Sampler[list[Key]]):
+    """One rank's share of every global batch of some epochs; `video_of_caption` is the split's.
 
     Rank r of W takes the r-th of W contiguous slices: put together in the order of the ranks,
     W processes see exactly the batches of one process with the W-fold batch size.
+
+    Raises:
+        UserError: the captions do not fill one batch over all ranks.
     """
 
     def __init__(
-        self, n: int, batch_size_per_rank: int, rank: int, world_size: int, seed: int, epoch: int
+        self,
+        video_of_caption: Sequence[int],
+        batch_size_per_rank: int,
+        rank: int,
+        world_size: int,
+        seed: int,
+        epochs: range,
     ) -> None:
         assert 0 <= rank < world_size, (rank, world_size)
-        batches = global_batches(n, batch_size_per_rank * world_size, seed, epoch)
-        self._share = batches[:, rank * batch_size_per_rank : (rank + 1) * batch_size_per_rank]
-        self._epoch = epoch
+        self._videos = np.asarray(video_of_caption)
+        self._batch_size, self._seed, self._epochs = batch_size_per_rank * world_size, seed, epochs
+        self._share = slice(rank * batch_size_per_rank, (rank + 1) * batch_size_per_rank)
+        # refuses too large a batch before any work
+        self.steps_per_epoch = len(self._batches(epochs.start))
 
     def __len__(self) -> int:
-        return len(self._share)
+        return self.steps_per_epoch * len(self._epochs)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for indices in self._share:
-            yield [(self._epoch, int(index)) for index in indices]
+    def __iter__(self) -> Iterator[list[Key]]:
+        for epoch in self._epochs:
+            for captions in self._batches(epoch):
+                _, first, place = np.unique(
+                    self._videos[captions], return_index=True, return_inverse=True
+                )
+                drawn_by = captions[first[place]]
+                pairs = zip(captions[self._share], drawn_by[self._share], strict=True)
+                yield [Key(epoch, int(caption), int(by)) for caption, by in pairs]
+
+    def _batches(self, epoch: int) -> np.ndarray:
+        return global_batches(len(self._videos), self._batch_size, self._seed, epoch)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tvr.models.clip import Backbone, frame_features, image_stem, project, token_states
-from tvr.models.score import ModelSettings, PairScores, Scorer, TextFeatures, VideoFeatures
+from tvr.models.clip import Backbone, frame_features, image_stem, project, text_tower, token_states
+from tvr.models.score import ModelSettings, Scorer, TextFeatures, VideoFeatures
 from tvr.models.temporal import SeqLSTM, SeqTransf
-from tvr.utils.distributed import gather_with_grad
 
 
 class GARE(Scorer):
@@ -61,42 +60,70 @@ class GARE(Scorer):
         words_ALD = project(self.clip, states_ALE).float() if words else None
         return TextFeatures(text_AD, words_ALD, mask_AL)
 
-    def encode_video(self, frames_BFCHW: Tensor, mask_BF: Tensor) -> VideoFeatures:
-        """Features of clips given as uint8 pixels; padded frames have mask False.
+    def encode_video(self, frames_NCHW: Tensor, mask_BF: Tensor) -> VideoFeatures:
+        """Features of clips given as the uint8 pixels of their real frames, one after another.
 
-        With `padding="mask"` padded frames are not encoded and their features are 0; with
-        `padding="release"` they are encoded as blank (all zero after normalisation) frames.
+        `mask_BF` is True where a clip has a frame, N times in all. Padded frames get the feature 0;
+        with `padding="release"` that of a blank frame (all zero after normalisation).
         """
-        shape = mask_BF.shape
+        pixels_NCHW = self._normalise(frames_NCHW)
         if self.settings.padding == "release":
-            pixels = self._normalise(frames_BFCHW) * mask_BF[..., None, None, None]
-            frames_BFD = frame_features(self.clip, pixels.flatten(0, 1)).unflatten(0, shape)
+            pixels_NCHW = torch.cat([pixels_NCHW, torch.zeros_like(pixels_NCHW[:1])])
+        features_ND = frame_features(self.clip, pixels_NCHW)
+        if self.settings.padding == "release":
+            features_ND, padding_D = features_ND[:-1], features_ND[-1]
         else:
-            real_ND = frame_features(self.clip, self._normalise(frames_BFCHW[mask_BF]))
-            frames_BFD = real_ND.new_zeros(*shape, real_ND.shape[-1])
-            frames_BFD[mask_BF] = real_ND
+            padding_D = torch.zeros_like(features_ND[0])
+        # Counted and not looked up: to ask a GPU for places would wait for it
+        place_BF = (mask_BF.flatten().cumsum(0) - 1).clamp_min(0).view_as(mask_BF)
+        frames_BFD = torch.where(mask_BF[..., None], features_ND[place_BF], padding_D)
         if self.temporal is not None:
             frames_BFD = self.temporal(frames_BFD, mask_BF)
         return VideoFeatures(frames_BFD.float(), mask_BF)
 
-    def _normalise(self, pixels_CHW: Tensor) -> Tensor:
-        return (pixels_CHW.float() / 255 - self.pixel_mean) / self.pixel_std
+    def _normalise(self, pixels_NCHW: Tensor) -> Tensor:
+        return (pixels_NCHW.float() / 255 - self.pixel_mean) / self.pixel_std
+
+    def checkpoint_activations(self) -> None:
+        """Compute the layers' inner activations again in the backward pass instead of keeping them.
+
+        That of the frame transformer as well as of CLIP's towers.
+        """
+        self.clip.set_grad_checkpointing(True)
+        if isinstance(self.temporal, SeqTransf):
+            self.temporal.transformer.grad_checkpointing = True
+
+    def compile_towers(self) -> None:
+        """Hand CLIP's towers and the frame transformer to torch.compile.
+
+        Names and weights stay. Captions differ in length and batches in their number of frames:
+        the text tower is compiled for every length, the others for every number once it changes.
+        """
+        self.clip.visual.compile()
+        text_tower(self.clip).transformer.compile(dynamic=True)
+        if self.temporal is not None:
+            self.temporal.compile()
+
+    def encode(
+        self, tokens_AL: Tensor, frames_NCHW: Tensor, mask_BF: Tensor
+    ) -> tuple[TextFeatures, VideoFeatures, Tensor]:
+        """Features of texts and clips, and the factor on the score in the loss."""
+        text, video = self.encode_text(tokens_AL), self.encode_video(frames_NCHW, mask_BF)
+        return text, video, self.clip.logit_scale.exp()
+
+
+class Encoders(nn.Module):
+    """`GARE.encode` as a module that holds the encoders' parameters and not ψ's."""
+
+    def __init__(self, model: GARE) -> None:
+        super().__init__()
+        self.clip, self.temporal = model.clip, model.temporal
+        self._encode = model.encode
 
     def forward(
-        self, tokens_AL: Tensor, frames_BFCHW: Tensor, mask_BF: Tensor
-    ) -> tuple[PairScores, Tensor]:
-        """Scores of the global batch, features gathered over ranks with gradients, and the scale.
-
-        The score is computed in fp32 also where the encoders run under autocast.
-        """
-        text, video = self.encode_text(tokens_AL), self.encode_video(frames_BFCHW, mask_BF)
-        words_ALD = None if text.words_ALD is None else gather_with_grad(text.words_ALD)
-        text = TextFeatures(
-            gather_with_grad(text.text_AD), words_ALD, gather_with_grad(text.mask_AL)
-        )
-        video = VideoFeatures(gather_with_grad(video.frames_BFD), gather_with_grad(video.mask_BF))
-        with torch.autocast(tokens_AL.device.type, enabled=False):
-            return self.score(text, video), self.clip.logit_scale.exp()
+        self, tokens_AL: Tensor, frames_NCHW: Tensor, mask_BF: Tensor
+    ) -> tuple[TextFeatures, VideoFeatures, Tensor]:
+        return self._encode(tokens_AL, frames_NCHW, mask_BF)
 
 
 def temporal_module(settings: ModelSettings, backbone: Backbone) -> nn.Module | None:

@@ -80,10 +80,6 @@ class SeqLSTM(nn.Module):
         self.lstm = nn.LSTM(width, width, batch_first=True)
 
     def forward(self, frames_BFD: Tensor, mask_BF: Tensor) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(
-            frames_BFD, mask_BF.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden_BFD, _ = nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True, total_length=frames_BFD.shape[1]
-        )
+        # Padding comes last, so that no real frame's state has seen it
+        hidden_BFD = self.lstm(frames_BFD)[0] * mask_BF[..., None]
         return hidden_BFD + frames_BFD

@@ -51,11 +51,10 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A video on its way to the encoder: padded frames, their mask, and the preview."""
+    """A video on its way to the encoder, and its preview."""
 
     video: Video
     frames_FCHW: Tensor
-    mask_F: Tensor
     preview: bytes
 
 
@@ -82,6 +81,5 @@ class Folder(Dataset[Decoded | Unreadable | UserError]):
                 return error
             return Unreadable(file, str(error).removeprefix(about))
         header = read_header(path)
-        frames_FCHW, mask_F = self._frames.pad(self._frames.fit(frames_FHWC))
         video = Video(file, None if header is None else header.seconds)
-        return Decoded(video, frames_FCHW, mask_F, preview(frames_FHWC))
+        return Decoded(video, self._frames.fit(frames_FHWC), preview(frames_FHWC))

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from tvr.dataloaders.batches import packed
 from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
 from tvr.encode import evaluating
 from tvr.models.gare import VideoFeatures
@@ -198,10 +198,9 @@ class Indexer:
     def encode_batch(self, batch: list[Decoded]) -> Contents:
         """What a shard holds of these videos."""
         run, gare = self.model.run, self.model.gare
-        frames_BFCHW = torch.stack([item.frames_FCHW for item in batch]).to(run.device)
-        mask_BF = torch.stack([item.mask_F for item in batch]).to(run.device)
+        frames_NCHW, mask_BF = packed([item.frames_FCHW for item in batch], run.config.max_frames)
         with evaluating(gare), run.autocast():
-            video = gare.encode_video(frames_BFCHW, mask_BF)
+            video = gare.encode_video(frames_NCHW.to(run.device), mask_BF.to(run.device))
         if not video.frames_BFD.isfinite().all():
             raise UserError(f"--model {self.model.name}: it gives no finite features.")
         return contents_of(
