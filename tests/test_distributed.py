@@ -16,6 +16,14 @@ CASES = {
     "baseline": {"agg_module": "None", "increment": "none"},
     "release padding": {"agg_module": "None", "padding": "release"},
 }
+# the same gradient, computed in another way
+OTHERWISE = {
+    f"{name}, chunks of {size}": {**CASES[name], "chunk_size": size}
+    for name, size in (("text+frames", 5), ("video+words", 2), ("baseline", 1))
+}
+OTHERWISE["text+frames, recomputed"] = {**CASES["text+frames"], "grad_checkpointing": True}
+OTHERWISE["text+frames, literally"] = {**CASES["text+frames"], "folded": False}
+OTHERWISE["video+words, literally"] = {**CASES["video+words"], "folded": False}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,12 @@ def run_processes(world_size, folder):
     if world_size > 1:
         launcher += ["-m", "torch.distributed.run", "--standalone"]
         launcher += [f"--nproc_per_node={world_size}"]
-    command = [*launcher, str(ROOT / "tests/gradient_worker.py"), json.dumps(CASES), str(output)]
+    command = [
+        *launcher,
+        str(ROOT / "tests/gradient_worker.py"),
+        json.dumps(CASES | OTHERWISE),
+        str(output),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=environment)
     return torch.load(output, weights_only=True)
@@ -39,7 +52,24 @@ def run_processes(world_size, folder):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_gradient_equals_one_process(results, name, world_size):
-    one, many = results[1][name], results[world_size][name]
+    assert_equal(results[world_size][name], results[1][name])
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_gradient_computed_otherwise_is_the_same(results, name, world_size):
+    assert_equal(results[world_size][name], results[1][name.split(",")[0]])
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_each_of_w_processes_does_a_wth_of_the_score(results, folded, world_size):
+    """But for what is done once for each video, which is little."""
+    share = results[world_size]["flops"][folded] / results[1]["flops"][folded]
+    assert 1 / world_size <= share <= 1.1 / world_size
+
+
+def assert_equal(many, one):
     torch.testing.assert_close(many["loss"], one["loss"], rtol=1e-6, atol=0)
     assert many["gradients"].keys() == one["gradients"].keys()
     total = torch.stack([g.norm() for g in one["gradients"].values()]).norm()

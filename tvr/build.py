@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from tvr.checkpoint import load_model, read_checkpoint, trained_settings
 from tvr.checks import TRAINING_ONLY, out_of_range
 from tvr.config import Config
 from tvr.dataloaders.benchmarks import DATATYPES, has_validation, load_split, protocols
+from tvr.dataloaders.cache_store import FrameCache, readable
 from tvr.dataloaders.datasets import FrameSettings
-from tvr.dataloaders.records import Split
+from tvr.dataloaders.records import Clip, Split
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE, ModelSettings
-from tvr.utils.distributed import Ranks
+from tvr.utils.distributed import Ranks, wait_for_all
 from tvr.utils.errors import UserError
 from tvr.utils.logging import commit, environment
 
@@ -39,6 +41,10 @@ class Run:
     ranks: Ranks
     device: torch.device
     log: logging.Logger
+    # with a frame cache, which is opened once: what it warns of comes once
+    opened: dict[FrameSettings, FrameSettings] = field(default_factory=dict)
+    # of the splits that were loaded
+    clips: list[Clip] = field(default_factory=list)
 
     @property
     def output_dir(self) -> Path:
@@ -72,6 +78,16 @@ class Run:
         enabled = self.precision == "amp"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
+    @contextmanager
+    def matrix_products(self) -> Iterator[None]:
+        """fp32 products in TF32 under `amp`, where the GPU has it: ψ and the losses in training."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.precision == "amp" else before)
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     def refuse_earlier_results(self) -> None:
         """Raises UserError where `--output_dir` holds a training run that would be lost."""
         earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()]
@@ -97,6 +113,7 @@ class Run:
             self.log.info(split.summary())
         else:
             self.log.warning("warning: %s", split.summary())
+        self.clips.extend(split.clips)
         return split
 
     def training_captions(self, count: int) -> list[str]:
@@ -110,10 +127,45 @@ class Run:
         return random.Random(c.seed).sample(texts, min(count, len(texts)))
 
     def frames(self, model: GARE) -> FrameSettings:
-        """How clips become this model's input."""
+        """How clips become this model's input. Raises UserError, see `FrameCache`."""
         c = self.config
         resolution = model.backbone.resolution
-        return FrameSettings(c.video_framerate, c.max_frames, resolution, c.video_decoder)
+        frames = FrameSettings(c.video_framerate, c.max_frames, resolution, c.video_decoder)
+        if c.frame_cache is None:
+            return frames
+        if frames not in self.opened:
+            self.opened[frames] = frames.cached(Path(c.frame_cache))
+            if self.ranks.is_main:
+                self.announce(self.opened[frames].cache)
+        return self.opened[frames]
+
+    def announce(self, cache: FrameCache) -> None:
+        """Log what a frame cache holds, what may come to it, and why nothing can, if so."""
+        self.log.info(cache.describe())
+        if cache.unwritable is not None:
+            self.log.warning(
+                "warning: frame cache %s: cannot be written (%s). Clips that are not in it are "
+                "decoded each time.",
+                cache.folder,
+                cache.unwritable,
+            )
+            return
+        most, free = cache.space(self.clips)
+        if most:
+            level = logging.WARNING if most > free else logging.INFO
+            text = "%sframe cache %s: this run's clips may need %s more, %s are free"
+            warning = "warning: " if most > free else ""
+            self.log.log(level, text, warning, cache.folder, readable(most), readable(free))
+
+    def log_frame_cache(self) -> None:
+        """Log what all processes have done to the frame cache since the last call."""
+        wait_for_all()
+        for frames in self.opened.values() if self.ranks.is_main else ():
+            facts, warnings = frames.cache.news()
+            for fact in facts:
+                self.log.info(fact)
+            for warning in warnings:
+                self.log.warning("warning: %s", warning)
 
     def settings_in_force(self) -> dict[str, Any]:
         """Every flag and its value; an evaluation leaves out what only training reads."""
@@ -175,6 +227,8 @@ def build_model(run: Run, content: dict[str, Any] | None) -> GARE:
         run.log.info("no --init_model: CLIP alone, without temporal module and Δ")
     elif config.agg_module == "seqTransf" and not model.temporal_from_clip:
         run.log.info("the temporal module starts at random: CLIP's text blocks do not fit it")
+    if config.compile:
+        model.compile_towers()
     return model.to(run.device)
 
 

@@ -1,13 +1,16 @@
-"""Which settings are refused, and which have no effect in a run. Nothing here reads a file."""
+"""Which settings are refused, and which have no effect in a run. No data are read here."""
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from pathlib import Path
 
 from tvr.config import Config, flags
+from tvr.dataloaders.augment import RandAugment
 from tvr.dataloaders.benchmarks import DATATYPES, protocols
-from tvr.dataloaders.transforms import RandAugment
+from tvr.dataloaders.cache_folder import folder_problem
 from tvr.models.clip import KNOWN
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
@@ -30,6 +33,7 @@ AT_LEAST = {
     "qb_norm": 0,
     "qb_bank": 1,
     "world_size": 0,
+    "chunk_size": 0,
     "coef_lr": 0,
     "weight_decay": 0,
     "warmup_proportion": 0,
@@ -45,7 +49,7 @@ TRAINING_ONLY = (
     *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment"),
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
-    "allow_partial_training",
+    *("chunk_size", "grad_checkpointing", "allow_partial_training"),
 )
 PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
@@ -123,6 +127,7 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
         problems.append(f"--protocol {config.protocol}: --datatype {config.datatype} has {known}.")
     problems += encoder_problems(config.base_encoder)
     problems += export_problems(config.export_features)
+    problems += cache_problems(config.frame_cache)
     if config.agg_module == "seqTransf" and config.max_frames > CONTEXT_LENGTH:
         problems.append(
             f"--max_frames {config.max_frames}: --agg_module seqTransf has {CONTEXT_LENGTH} frame "
@@ -133,6 +138,7 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
             f"--world_size {config.world_size}: the launcher started {ranks.world_size}. Leave "
             "the flag out and set the number with --nproc_per_node."
         )
+    problems += compiler_problems(config.compile)
     if config.do_train:
         problems += batch_problems(config.batch_size, ranks.world_size)
         problems += augmentation_problems(config.randaugment)
@@ -146,6 +152,14 @@ def encoder_problems(name: str) -> list[str]:
     return [f"--base_encoder {name}: no such file, nor one of {', '.join(KNOWN)}."]
 
 
+def compiler_problems(wanted: bool) -> list[str]:
+    """torch.compile makes programs in C++, on a GPU too."""
+    name = os.environ.get("CXX", "g++")
+    if not wanted or shutil.which(name):
+        return []
+    return [f"--compile 1: there is no C++ compiler {name}. Install one, or name it in CXX."]
+
+
 def export_problems(name: str | None) -> list[str]:
     """The features go to a new or old file of a folder that is there."""
     if name is None:
@@ -156,6 +170,12 @@ def export_problems(name: str | None) -> list[str]:
     if path.is_dir() or not path.parent.is_dir():
         return [f"--export_features {name}: name a file in a folder that is there."]
     return []
+
+
+def cache_problems(name: str | None) -> list[str]:
+    """The frame cache is a folder of its own, new or old."""
+    problem = None if name is None else folder_problem(Path(name))
+    return [] if problem is None else [f"--frame_cache {name}: {problem}"]
 
 
 def augmentation_problems(randaugment: str) -> list[str]:

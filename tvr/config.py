@@ -45,6 +45,9 @@ class Config:
         ("auto", "amp", "fp32", "fp16"),
         group="run",
     )
+    compile: bool = flag(
+        False, "compile the encoders first: minutes at the start, faster steps", group="run"
+    )
     workers: int = flag(8, "processes per rank that decode videos (0: none)", group="run")
     overwrite: bool = flag(
         False, "train although --output_dir holds checkpoints of an earlier run", group="run"
@@ -60,7 +63,7 @@ class Config:
     qb_bank: int = flag(5000, "training captions in QB-Norm's query bank", group="run")
     scoring: str = flag(
         "fast",
-        "fast: the same scores without an increment per pair; literal: as the paper's equations",
+        "fast: the same scores and gradients, faster; literal: as the paper's equations stand",
         ("fast", "literal"),
         group="run",
     )
@@ -84,6 +87,9 @@ class Config:
     max_frames: int = flag(12, "frames of a clip at most", group="data")
     video_framerate: float = flag(1.0, "frames to take per second", group="data")
     video_decoder: str = flag("decord", "library that decodes", ("decord", "opencv"), group="data")
+    frame_cache: str | None = flag(
+        None, "folder that keeps decoded frames, so that each clip is decoded once", group="data"
+    )
     randaugment: str = flag(
         "rand-m7-n4-mstd0.5-inc1", "timm's RandAugment for training frames, or none", group="data"
     )
@@ -151,6 +157,15 @@ class Config:
     epochs: int = flag(5, "passes over the training pairs", group="optimisation")
     batch_size: int = flag(128, "pairs per step, over all processes", group="optimisation")
     batch_size_val: int = flag(128, "clips per evaluation batch of a process", group="optimisation")
+    chunk_size: int = flag(
+        0,
+        "pairs of a process to encode at a time, for batches that do not fit into memory: the same "
+        "gradient for one more pass through the encoders (0: all at once)",
+        group="optimisation",
+    )
+    grad_checkpointing: bool = flag(
+        False, "compute the encoders' layers again instead of keeping them", group="optimisation"
+    )
     lr: float = flag(1e-4, "learning rate of the new modules", group="optimisation")
     coef_lr: float = flag(1e-3, "CLIP's rate is lr times this", group="optimisation")
     weight_decay: float = flag(0.2, "decoupled weight decay", group="optimisation")
