@@ -63,7 +63,9 @@ def random_learner(run: Run) -> Learner:
     groups = parameter_groups(model, config.lr, config.coef_lr, config.weight_decay, config.decay)
     optimizer = build_optimizer(groups)
     set_learning_rate(optimizer, 1.0)
-    watch = Watch(torch.zeros((), device=run.device), lambda rows: [str(row) for row in rows])
+    watch = Watch(
+        torch.zeros((), device=run.device), lambda rows: [str(row) for row in rows], print
+    )
     return Learner(run, model, distribute(run, model), optimizer, watch)
 
 

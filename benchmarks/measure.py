@@ -66,12 +66,12 @@ def _peak(prepare: Callable[..., Callable[[], Any]], arguments: tuple) -> float:
     return resident_mib("VmHWM") - before
 
 
-def resident_mib(field: str = "VmRSS") -> float | None:
-    """A figure of this process's memory, in MiB; None where the system has no /proc.
+def resident_mib(field: str = "VmRSS", process: int | str = "self") -> float | None:
+    """A figure of a process's memory, this one's say, in MiB; None where there is no /proc.
 
     VmRSS is all of it, VmHWM its peak, RssAnon what is not mapped from a file, RssFile the rest.
     """
-    status = Path("/proc/self/status")
+    status = Path(f"/proc/{process}/status")
     if not status.exists():
         return None
     lines = (line.split() for line in status.read_text().splitlines())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class PlainDataset(Dataset[dict[str, Tensor]]):
         randaugment: str | None,
         seed: int,
     ) -> None:
-        self._split, self._frames = split, frames
+        # decoded each time, also where the others are served from a cache
+        self._split, self._frames = split, replace(frames, cache=None)
         self._tokenize, self._max_words = backbone.tokenize, max_words
         self._mean = torch.tensor(backbone.mean).view(-1, 1, 1)
         self._std = torch.tensor(backbone.std).view(-1, 1, 1)
@@ -85,7 +86,7 @@ class PlainDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         video = self._video_of_caption[key.caption]
-        frames_FCHW = self._frames.decode_and_fit(self._split.clips[video])
+        frames_FCHW = self._frames.read(self._split.clips[video])
         if self._augment is not None:
             seed = clip_seed(self._seed, key.epoch, key.caption)
             frames_FCHW = self._augment(frames_FCHW, seed)

@@ -22,7 +22,7 @@ from tvr.config import Config
 from tvr.dataloaders.batches import PairBatch
 from tvr.models.losses import total_loss
 from tvr.models.score import TextFeatures, VideoFeatures
-from tvr.step import Features, Learner, StepSettings, differentiable, joined, objective
+from tvr.step import Features, Learner, Observed, StepSettings, differentiable, joined, objective
 from tvr.utils.optim import clamp_logit_scale, clip_gradients
 
 AUGMENTATION, FORWARD, OBJECTIVE = "batch to device, augmented", "encoders forward", "ψ and loss"
@@ -80,7 +80,8 @@ def step_in_parts(learner: Learner, batch: PairBatch, step: int, clock: Clock) -
             torch.autograd.backward(outputs, grads)
     with clock(UPDATE):
         norm = clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip)
-        optimizer.found_inf = learner.watch.stopped
+        measured = {"loss": terms["loss"], "grad_norm": norm}
+        optimizer.found_inf = learner.watch.add(Observed(step, measured, batch.caption_B))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         clamp_logit_scale(model.clip.logit_scale)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from tvr.build import Run
 from tvr.dataloaders.datasets import ClipDataset, clip_loader
+from tvr.dataloaders.incidents import Incidents
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.workers import checked
 from tvr.models.gare import GARE, TextFeatures, VideoFeatures
@@ -62,11 +63,14 @@ def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:
     )
     quiet = None if ranks.is_main else True  # None: only on a terminal
     batches, rows = [], [torch.zeros(0, dtype=torch.long, device=run.device)]
+    incidents = Incidents()
     for batch in tqdm(checked(loader), "encode videos", len(shares), leave=False, disable=quiet):
         batch = batch.to(run.device, non_blocking=True)
         with run.autocast():
             batches.append(model.encode_video(batch.frames_NCHW, batch.mask_UF))
         rows.append(batch.video_B)
+        incidents.add(batch.incidents)
+    run.log_incidents(incidents)
     run.log_frame_cache()
     return EncodedClips(batches, torch.cat(rows))
 

@@ -64,12 +64,22 @@ def answer(pipe):
     pipe.send(pipe.recv())
 
 
-def test_control_c_is_left_to_the_main_process(started):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
+def test_signals_to_all_processes_are_left_to_the_main_one(started, number):
     worker, pipe = started(answer)
     assert pipe.recv() == "ready"
-    os.kill(worker.pid, signal.SIGINT)
+    # not from the main process, whose SIGTERM ends it
+    subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)
     pipe.send("still there?")
     assert pipe.recv() == "still there?"
+
+
+def test_the_main_process_can_end_it(started):
+    worker, pipe = started(answer)
+    assert pipe.recv() == "ready"
+    worker.terminate()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 def offer(pipe):

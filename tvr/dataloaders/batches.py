@@ -7,7 +7,7 @@ together, C = 3 channels, H = W = R the encoder's resolution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tvr.dataloaders.augment import Plan, apply
+from tvr.dataloaders.incidents import Incident
 
 Batch = TypeVar("Batch", bound="TensorBatch")
 
@@ -46,7 +47,8 @@ class PairBatch(TensorBatch):
     `mask_UF` is True where a clip has a frame, `frames_of_clip` how often that is, on the host.
     `clip_B` says which of the U clips is a caption's. `video_B` indexes the split's clips,
     `caption_B` its captions. Tokens and indices are int64, frames uint8. `augmentation` is what is
-    still to be done to the frames of each clip, None where nothing is.
+    still to be done to the frames of each clip, None where nothing is. `incidents` is what went
+    wrong with videos meanwhile.
     """
 
     tokens_BL: Tensor
@@ -57,6 +59,7 @@ class PairBatch(TensorBatch):
     caption_B: Tensor
     frames_of_clip: list[int]
     augmentation: list[Plan] | None = None
+    incidents: list[Incident] = field(default_factory=list)
 
     def augmented(self) -> PairBatch:
         """The batch with its augmentation carried out, where the batch is."""
@@ -88,6 +91,7 @@ class ClipBatch(TensorBatch):
     frames_NCHW: Tensor
     mask_UF: Tensor
     video_B: Tensor
+    incidents: list[Incident] = field(default_factory=list)
 
 
 def packed(clips: Sequence[Tensor], max_frames: int) -> tuple[Tensor, Tensor]:

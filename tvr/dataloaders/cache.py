@@ -11,13 +11,16 @@ be carried out, as on a full disk, 130 if it was stopped.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +29,13 @@ from tqdm import tqdm
 
 from tvr.dataloaders.benchmarks import DATATYPES, SPLITS, has_validation, load_split, protocols
 from tvr.dataloaders.cache_store import FrameCache, NotWritten, readable
+from tvr.dataloaders.containers import inspect
 from tvr.dataloaders.datasets import FrameSettings
-from tvr.dataloaders.examine import read_header
-from tvr.dataloaders.frames import DECODERS, frame_indices
+from tvr.dataloaders.incidents import Incident, Incidents
+from tvr.dataloaders.reading import DECODERS
 from tvr.dataloaders.records import Clip
 from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
-from tvr.utils.arguments import count, rate, zero_or_one
+from tvr.utils.arguments import count, rate, seconds, zero_or_one
 from tvr.utils.errors import UserError
 
 # of the named encoders; to ask the models would take their weights
@@ -62,6 +66,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--max_frames", type=count, default=12, help="as the run's [12]")
     add("--video_framerate", type=rate, default=1.0, help="as the run's [1]")
     add("--video_decoder", choices=DECODERS, default=DECODERS[0], help="as the run's [decord]")
+    add("--decode_timeout", type=seconds, default=60.0, help="as the run's [60]")
     add("--base_encoder", default="ViT-B/32", help="as the run's, for its resolution [ViT-B/32]")
     add("--resolution", type=count, help="pixels of a frame's side, for other encoders")
     add("--workers", type=count, default=os.cpu_count() or 1, help="clips at a time [cores]")
@@ -97,16 +102,18 @@ def run(args: argparse.Namespace) -> int:
         args.video_framerate, args.max_frames, resolution(args), args.video_decoder
     )
     clips = load_clips(args)
-    frames = settings.cached(args.frame_cache)
+    frames = settings.limited(args.decode_timeout).cached(args.frame_cache)
     cache = frames.cache
     assert cache is not None
     if cache.unwritable is not None:
         raise UserError(f"--frame_cache {cache.folder}: cannot be written ({cache.unwritable}).")
     print(cache.describe())
     refuse_without_space(clips, frames, cache, args.workers)
-    decoded, unreadable = fill(clips, frames, cache, args.workers)
+    decoded, unreadable, incidents = fill(clips, frames, cache, args.workers)
     for problem in unreadable:
         print(f"unreadable: {problem}", file=sys.stderr)
+    for line in incidents.lines():
+        print(line)
     facts, _ = cache.news()
     for fact in facts:
         print(fact)
@@ -184,22 +191,25 @@ def refuse_without_space(
 
 def fill(
     clips: list[Clip], frames: FrameSettings, cache: FrameCache, workers: int
-) -> tuple[int, list[str]]:
+) -> tuple[int, list[str], Incidents]:
     """How many clips were decoded and kept, and why others could not be, in the order of paths.
+
+    The last are those that the decoder asked for could not read.
 
     Raises:
         UserError: the cache cannot be written any more, or a process that decodes died.
     """
-    decoded, unreadable = 0, []
+    decoded, unreadable, incidents = 0, [], Incidents()
     try:
         with deaths_reported():
             for outcome in in_processes(Filling(clips, frames, cache), "cache", workers):
                 decoded += outcome.decoded
+                incidents.add(outcome.incidents)
                 if outcome.problem is not None:
                     unreadable.append(outcome.problem)
     except WorkerDied as error:
         raise UserError(f"{error} What is decoded is kept.") from error
-    return decoded, sorted(unreadable)
+    return decoded, sorted(unreadable), incidents
 
 
 def in_processes(dataset: Dataset[Any], action: str, workers: int) -> Iterator[Any]:
@@ -219,22 +229,26 @@ class Sizes(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         clip, frames = self._clips[index], self._frames
-        try:
-            header = read_header(clip.path)
-        except OSError:
-            header = None
+        seconds = None
+        # without a decoder, as a file may be one that no decoder bears
+        with suppress(OSError):
+            seconds = inspect(clip.path).video_seconds
         count = frames.max_frames
-        if header is not None and header.seconds is not None:
-            stated = max(1, round(header.seconds * header.fps))
-            sampling = (header.fps, frames.framerate, frames.max_frames, clip.start, clip.end)
-            count = len(frame_indices(stated, *sampling))
+        if seconds is not None:
+            end = seconds if clip.end is None else min(clip.end, seconds)
+            shown = max(0.0, end - (clip.start or 0.0))
+            count = min(count, math.ceil(shown * frames.framerate))
         return count * 3 * frames.resolution**2
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether a clip was decoded and kept; `problem` is why it could not be read."""
+    """Whether a clip was decoded and kept; `problem` is why it could not be read or kept.
 
+    `incidents` says if another decoder than the one asked for read it.
+    """
+
+    incidents: list[Incident]
     decoded: bool = False
     problem: str | None = None
 
@@ -250,8 +264,10 @@ class Filling(Dataset[Outcome | UserError]):
 
     def __getitem__(self, index: int) -> Outcome | UserError:
         clip = self._clips[index]
+        incidents: list[Incident] = []
+        decode = partial(self._frames.fresh, tell=incidents.append)
         try:
-            return Outcome(decoded=self._cache.fill(clip, self._frames.decode_and_fit))
+            return Outcome(incidents, decoded=self._cache.fill(clip, decode))
         except NotWritten as error:
             return UserError(
                 f"{error} What is decoded is kept: free space, and give the command again."
@@ -260,7 +276,7 @@ class Filling(Dataset[Outcome | UserError]):
             # not about this file: the decoder is not installed
             if not str(error).startswith(f"{clip.path}: "):
                 return error
-            return Outcome(problem=str(error))
+            return Outcome([], problem=str(error))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import torch
@@ -30,9 +31,21 @@ from tvr.dataloaders.cache_shards import INDEX_NAME, Entry, Shard, Writer
 from tvr.dataloaders.records import Clip
 from tvr.utils.errors import LocalError, UserError
 
-PIXELS = 1  # raised when frames.py, containers.py or transforms.py come to give other frames
+PIXELS = 2  # raised when frames.py, containers.py or transforms.py come to give other frames
 
-Decode = Callable[[Clip], Tensor]
+
+class Fresh(NamedTuple):
+    """Frames_FCHW from a video file.
+
+    `by_chance` is why they are another decoder's than the one asked for, where that is not sure to
+    happen again: such frames are served, but not kept.
+    """
+
+    frames_FCHW: Tensor
+    by_chance: str | None = None
+
+
+Decode = Callable[[Clip], Fresh]
 
 
 class NotWritten(LocalError):
@@ -80,9 +93,9 @@ class FrameCache:
         frames_FCHW = self._find(key)
         if frames_FCHW is not None:
             return frames_FCHW
-        frames_FCHW = decode(clip)
+        frames_FCHW, by_chance = decode(clip)
         # a file that has changed meanwhile has other frames than its key says
-        if key is not None and _key(clip) == key:
+        if by_chance is None and key is not None and _key(clip) == key:
             try:
                 self._keep(key, frames_FCHW)
             except NotWritten:
@@ -94,12 +107,15 @@ class FrameCache:
 
         Raises:
             NotWritten: it could not be kept.
-            UserError: what `decode` raises, or the file changed meanwhile.
+            UserError: what `decode` raises, the file changed meanwhile, or its frames came by
+                chance.
         """
         key = _key(clip)
         if self._find(key) is not None:
             return False
-        frames_FCHW = decode(clip)
+        frames_FCHW, by_chance = decode(clip)
+        if by_chance is not None:
+            raise UserError(f"{by_chance} What the other decoder gives is not kept.")
         if key is None or _key(clip) != key:
             raise UserError(f"{clip.path}: the video file changed while it was decoded. Try again.")
         self._keep(key, frames_FCHW)
@@ -224,9 +240,8 @@ def readable(size: int) -> str:
 def _header(framerate: float, max_frames: int, resolution: int, decoder: str) -> bytes:
     """Everything beside the file that decides its frames, as one line."""
     libraries = {name: _version(name) for name in ("torch", "torchvision")}
-    # decord leaves what it cannot play to OpenCV
-    libraries |= {"opencv": cv2.__version__}
-    libraries |= {"decord": _version("decord")} if decoder == "decord" else {}
+    # what one decoder cannot read, the other one does
+    libraries |= {"opencv": cv2.__version__, "decord": _version("decord")}
     settings = {
         "pixels": PIXELS,
         "framerate": float(framerate),

@@ -16,6 +16,8 @@ ISO_STARTS = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"s
 ISO_CARRIERS = (b"moov", b"mdat", b"moof")
 EBML_ID = b"\x1a\x45\xdf\xa3"
 SEGMENT_ID = b"\x18\x53\x80\x67"
+# FFmpeg follows these to other files; a tag of music may stand before them
+REFERRING = (b"#EXTM3U", b"ffconcat", b"ID3")
 BT709_MATRIX = 1
 UNKNOWN_DURATIONS = (2**32 - 1, 2**64 - 1)
 
@@ -24,12 +26,13 @@ UNKNOWN_DURATIONS = (2**32 - 1, 2**64 - 1)
 class Container:
     """`missing_bytes`: how many announced bytes the file lacks; `video_seconds`: how long the
     video track is to be shown (None where not said); `bt709`: whether its colours are tagged
-    with the BT.709 matrix.
+    with the BT.709 matrix; `referring`: whether it names other files instead of holding pictures.
     """
 
     missing_bytes: int = 0
     video_seconds: float | None = None
     bt709: bool = False
+    referring: bool = False
 
 
 def inspect(path: Path) -> Container:
@@ -46,7 +49,7 @@ def inspect(path: Path) -> Container:
         return Container(missing_bytes=max(0, 8 + struct.unpack("<I", head[4:8])[0] - size))
     if head[:4] == EBML_ID:
         return Container(missing_bytes=max(0, _matroska_end(head) - size))
-    return Container()
+    return Container(referring=head.startswith(REFERRING))
 
 
 def _inspect_iso(file: BinaryIO, size: int) -> Container:

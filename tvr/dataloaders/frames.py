@@ -15,14 +15,15 @@ decord and OpenCV carry different FFmpeg builds, so what follows was measured, n
   the first frames of MPEG program streams. So it is made to decode in sequence, to the very
   end, and to refuse such repetition; a file it does not play in full is read with OpenCV.
 * OpenCV seeks inexactly and reports the container's count, so it decodes twice in sequence: to
-  count, then to keep.
+  count, then to keep. Where the size changes midway it gives wrong pictures (`packets.py`); decord
+  scales them to the first one's size.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from functools import partial
+import os
+import stat
 from pathlib import Path
 from types import ModuleType
 
@@ -30,10 +31,24 @@ import cv2
 import numpy as np
 
 from tvr.dataloaders.containers import Container, inspect
+from tvr.dataloaders.packets import changes_format
+from tvr.dataloaders.reading import (
+    DECODERS,
+    DecoderLost,
+    NotPlayed,
+    Request,
+    UnreadableVideo,
+    read_with_either,
+)
 from tvr.utils.errors import UserError
 from tvr.utils.files import utf8_name
 
-DECODERS = ("decord", "opencv")
+CHANGES = "changes its frame size or format midway"
+ADVICE = "Check --video_path"
+# Beyond these there is a mistake in the file, and frames taken once a second mean nothing
+LEAST_FPS, MOST_FPS = 0.01, 1000
+# A file of a few bytes may ask for any size
+MOST_PIXELS = 8192 * 8192
 # decord's share of repeated frames that is tolerated: none, but 0 would switch the check off
 NO_REPEATED_FRAMES = 1e-6
 # A track may end a little before its stated end; a damaged one stops well before it
@@ -53,9 +68,6 @@ BT709_RGB_TO_YCC = np.array(
         [0.5, -0.7152 / 1.5748, -0.0722 / 1.5748],
     ]
 )
-
-# The frames to use of a video, from how many it has and how many a second
-Choice = Callable[[int, float], np.ndarray]
 
 
 def frame_indices(
@@ -92,60 +104,74 @@ def read_frames(
     end: float | None = None,
     decoder: str = "decord",
 ) -> np.ndarray:
-    """Frames of `path` as frames_FHWC, uint8 RGB, 1 <= F <= max_frames, chosen by `frame_indices`.
+    """`read_with_either` in this process: its frames_FHWC alone."""
+    request = Request(path, framerate, max_frames, start, end)
+    return read_with_either(request, decoder, read_with).frames_FHWC
 
-    `start` and `end` are seconds, `framerate` frames per second. Both decoders use one thread and
-    give the same frames (see the top of this file for the exceptions). Raises UserError, naming
-    the file and the reason, for a file that is missing, empty, cut off, damaged, without video,
-    without a frame rate or without a frame in the segment, and for decord where it is not
-    installed.
+
+def read_with(request: Request, decoder: str) -> np.ndarray:
+    """Frames of a file as frames_FHWC, uint8 RGB, 1 <= F <= max_frames, chosen by `frame_indices`.
+
+    Both decoders use one thread and give the same frames (see the top of this file for the
+    exceptions).
+
+    Raises:
+        UnreadableVideo: the file is missing, empty, cut off, damaged, without video, without a
+            frame rate or without a frame in the segment, or the decoder has no memory for it.
+        UserError: decord is not installed.
     """
     assert decoder in DECODERS, decoder
-    container = _inspected(path)
-    choose = partial(_chosen, path, framerate, max_frames, start, end)
-    if decoder == "decord":
-        frames_FHWC = _read_decord(path, choose)
-        if frames_FHWC is not None:
-            return frames_FHWC
-    return _read_opencv(path, container, choose)
+    container = _inspected(request.path)
+    try:
+        if decoder == "decord":
+            return _read_decord(request)
+        return _read_opencv(request, container)
+    except MemoryError as error:
+        raise _out_of_memory(request.path, decoder) from error
+    except cv2.error as error:
+        if getattr(error, "code", None) == cv2.Error.StsNoMem or "bad_alloc" in str(error):
+            raise _out_of_memory(request.path, decoder) from error
+        raise UnreadableVideo(
+            request.path, f"cannot be decoded with OpenCV ({str(error).strip()})"
+        ) from error
+
+
+def _out_of_memory(path: Path, decoder: str) -> DecoderLost:
+    what = f"needs more memory than there is to decode it with {decoder}"
+    return DecoderLost(path, what, "Encode it again, smaller")
 
 
 def _inspected(path: Path) -> Container:
-    if not path.is_file():
-        raise _broken(path, "is not there", "Check --video_path")
     try:
+        # a pipe or a device must not even be opened: that could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UnreadableVideo(path, "is no file but a folder, pipe or device", ADVICE)
         container = inspect(path)
         size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = "is a link to what is not there" if os.path.islink(path) else "is not there"
+        raise UnreadableVideo(path, what, ADVICE) from error
     except OSError as error:
-        raise _broken(
+        raise UnreadableVideo(
             path, f"cannot be read ({error.strerror})", "Check its permissions"
         ) from error
     if size == 0:
-        raise _broken(path, "is empty (0 bytes)")
+        raise UnreadableVideo(path, "is empty (0 bytes)")
+    if container.referring:
+        raise UnreadableVideo(path, "is a list of other files")
     if container.missing_bytes:
-        raise _broken(
+        raise UnreadableVideo(
             path, f"is cut off: {size:,} bytes, and {container.missing_bytes:,} more are announced"
         )
     return container
 
 
-def _broken(path: Path, what: str, advice: str = "Download or encode it again") -> UserError:
-    return UserError(f"{path}: the video file {what}. {advice}.")
-
-
-def _chosen(
-    path: Path,
-    framerate: float,
-    max_frames: int,
-    start: float | None,
-    end: float | None,
-    n_frames: int,
-    fps: float,
-) -> np.ndarray:
-    indices = frame_indices(n_frames, fps, framerate, max_frames, start, end)
+def _chosen(request: Request, n_frames: int, fps: float) -> np.ndarray:
+    start, end = request.start, request.end
+    indices = frame_indices(n_frames, fps, request.framerate, request.max_frames, start, end)
     if len(indices) == 0:
-        raise _broken(
-            path,
+        raise UnreadableVideo(
+            request.path,
             f"has no frame between {start or 0:g} and {'its end' if end is None else f'{end:g}'} "
             f"seconds: it has {n_frames} frames at {fps:g} per second",
             "Check that the annotations belong to this file",
@@ -166,29 +192,39 @@ def _decord() -> ModuleType:
     return decord
 
 
-def _read_decord(path: Path, choose: Choice) -> np.ndarray | None:
-    """frames_FHWC, or None if decord does not play the file in full."""
-    decord = _decord()
+def _read_decord(request: Request) -> np.ndarray:
+    decord, path = _decord(), request.path
+    not_played = NotPlayed(path, "is not played in full by decord")
     errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError)
     try:
         with utf8_name(path) as name:
             reader = decord.VideoReader(name, num_threads=1, fault_tol=NO_REPEATED_FRAMES)
         n_frames, fps = len(reader), reader.get_avg_fps()
-    except errors:
-        return None
-    if not 0 < fps < np.inf:
-        return None
-    indices = choose(n_frames, fps)
+    except errors as error:
+        raise not_played from error
+    if n_frames == 0 or not LEAST_FPS <= fps <= MOST_FPS:
+        raise not_played
+    indices = _chosen(request, n_frames, fps)
     wanted = set(indices.tolist())
     kept = {}
     try:
         for i in range(n_frames):
             frame = reader.next()
+            # of a picture narrower than 32 pixels it makes rows with the padding as colours
+            if frame.shape[2] != 3:
+                raise not_played
+            _refuse_too_large(path, *frame.shape[1::-1])
             if i in wanted:
                 kept[i] = frame.asnumpy()
-    except (*errors, StopIteration):
-        return None
-    return np.stack([kept[i] for i in indices.tolist()])
+    except (*errors, StopIteration) as error:
+        raise not_played from error
+    return _stacked(path, kept, indices)
+
+
+def _stacked(path: Path, frame_of: dict[int, np.ndarray], indices: np.ndarray) -> np.ndarray:
+    if len({frame_HWC.shape for frame_HWC in frame_of.values()}) > 1:
+        raise UnreadableVideo(path, CHANGES, "Encode it again")
+    return np.stack([frame_of[i] for i in indices.tolist()])
 
 
 def opencv_capture(path: Path) -> cv2.VideoCapture:
@@ -200,29 +236,39 @@ def opencv_capture(path: Path) -> cv2.VideoCapture:
 def _opened(path: Path) -> cv2.VideoCapture:
     capture = opencv_capture(path)
     if not capture.isOpened():
-        raise _broken(path, "holds no video that can be decoded")
+        raise UnreadableVideo(path, "holds no video that can be decoded")
+    sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    _refuse_too_large(path, *(int(capture.get(side)) for side in sides))
     return capture
 
 
-def _read_opencv(path: Path, container: Container, choose: Choice) -> np.ndarray:
+def _refuse_too_large(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        what = f"is too large: {width} x {height} pixels, more than 8192 x 8192 in all"
+        raise UnreadableVideo(path, what, "Encode it again, smaller")
+
+
+def _read_opencv(request: Request, container: Container) -> np.ndarray:
+    path = request.path
     capture = _opened(path)
+    if changes_format(path):
+        raise UnreadableVideo(path, CHANGES, "Encode it again")
     fps = capture.get(cv2.CAP_PROP_FPS)
     n_frames = 0
     while capture.grab():
         n_frames += 1
     capture.release()
     if n_frames == 0:
-        raise _broken(path, "has no frame that can be decoded")
-    if not 0 < fps < np.inf:
-        raise _broken(path, f"states {fps:g} frames per second", "Encode it again")
+        raise UnreadableVideo(path, "has no frame that can be decoded")
+    if not LEAST_FPS <= fps <= MOST_FPS:
+        raise UnreadableVideo(path, f"states {fps:g} frames per second", "Encode it again")
     stated_s = container.video_seconds
     if stated_s is not None and n_frames / fps < PLAYED_SHARE * stated_s - PLAYED_SLACK_S:
-        raise _broken(
+        raise UnreadableVideo(
             path, f"is damaged: decoding stops after {n_frames / fps:.1f} of {stated_s:.1f} seconds"
         )
-    indices = choose(n_frames, fps)
-    frames = _keep(path, set(indices.tolist()), container.bt709)
-    return np.stack([frames[i] for i in indices.tolist()])
+    indices = _chosen(request, n_frames, fps)
+    return _stacked(path, _keep(path, set(indices.tolist()), container.bt709), indices)
 
 
 def _keep(path: Path, wanted: set[int], bt709: bool) -> dict[int, np.ndarray]:
@@ -235,10 +281,8 @@ def _keep(path: Path, wanted: set[int], bt709: bool) -> dict[int, np.ndarray]:
             continue
         ok, frame_HWC = capture.retrieve() if ok else (False, None)
         if not ok:
-            raise _broken(path, f"gave frame {i} once and not again")
+            raise UnreadableVideo(path, f"gave frame {i} once and not again")
         frame_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_BGR2RGB)
         kept[i] = cv2.transform(frame_HWC, to_bt709) if bt709 else frame_HWC
     capture.release()
-    if len({frame_HWC.shape for frame_HWC in kept.values()}) > 1:
-        raise _broken(path, "changes its frame size midway", "Encode it again")
     return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +67,13 @@ class Split:
         """For each caption the index of its clip in `clips`."""
         index = {clip.video_id: i for i, clip in enumerate(self.clips)}
         return [index[caption.video_id] for caption in self.captions]
+
+    def fingerprint(self) -> str:
+        """A fingerprint of the captions, in their order, and of which clips they have."""
+        found = hashlib.sha256()
+        for caption in self.captions:
+            found.update(f"{caption.video_id}\0{caption.text}\0".encode(errors="surrogateescape"))
+        return found.hexdigest()[:16]
 
     def differences(self) -> list[str]:
         """How many videos and captions there are, for those that are not as many as documented."""

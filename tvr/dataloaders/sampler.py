@@ -41,6 +41,8 @@ def global_batches(n: int, batch_size: int, seed: int, epoch: int) -> np.ndarray
 class RankSampler(Sampler[list[Key]]):
     """One rank's share of every global batch of some epochs; `video_of_caption` is the split's.
 
+    The first `done` batches of them are left out.
+
     Rank r of W takes the r-th of W contiguous slices: put together in the order of the ranks,
     W processes see exactly the batches of one process with the W-fold batch size.
 
@@ -56,20 +58,24 @@ class RankSampler(Sampler[list[Key]]):
         world_size: int,
         seed: int,
         epochs: range,
+        done: int = 0,
     ) -> None:
         assert 0 <= rank < world_size, (rank, world_size)
         self._videos = np.asarray(video_of_caption)
         self._batch_size, self._seed, self._epochs = batch_size_per_rank * world_size, seed, epochs
+        self._done = done
         self._share = slice(rank * batch_size_per_rank, (rank + 1) * batch_size_per_rank)
         # refuses too large a batch before any work
         self.steps_per_epoch = len(self._batches(epochs.start))
 
     def __len__(self) -> int:
-        return self.steps_per_epoch * len(self._epochs)
+        return self.steps_per_epoch * len(self._epochs) - self._done
 
     def __iter__(self) -> Iterator[list[Key]]:
-        for epoch in self._epochs:
-            for captions in self._batches(epoch):
+        whole, part = divmod(self._done, self.steps_per_epoch)
+        for epoch in self._epochs[whole:]:
+            skipped = part if epoch == self._epochs[whole] else 0
+            for captions in self._batches(epoch)[skipped:]:
                 _, first, place = np.unique(
                     self._videos[captions], return_index=True, return_inverse=True
                 )

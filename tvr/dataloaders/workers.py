@@ -7,8 +7,10 @@ may be a `UserError`, and `checked` raises it in the main process.
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -72,11 +74,13 @@ def init_worker(worker: int) -> None:
     """Set up a process that reads data: it takes one core, and ends with the main process."""
     # PyTorch limits its own threads already
     cv2.setNumThreads(0)
-    # Ctrl-C in a terminal reaches every process; the main one decides
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # without this it would wait for ever for a killed process to fetch its batches
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Ctrl-C in a terminal or the end of a job's time reaches every process; the main one decides
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+    # without this it would wait for ever for a killed process to fetch its batches
+    end_with_parent()
 
     def report(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -86,3 +90,16 @@ def init_worker(worker: int) -> None:
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = report
+
+
+def _end_when_told(main: int) -> None:
+    """End this process at a SIGTERM of the main one's, which waits for it when it ends itself."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
+        pass
+    os._exit(0)
+
+
+def end_with_parent() -> None:
+    """Have the system end this process when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from tvr.build import FROM_CHECKPOINT
 from tvr.config import Config, Parser, add_flag
-from tvr.dataloaders.frames import DECODERS
+from tvr.dataloaders.reading import DECODERS
 from tvr.search.answers import as_json, as_table, printable, read_queries
 from tvr.search.engine import Engine, check
 from tvr.search.indexing import UNREADABLE, Indexer
 from tvr.search.model import open_model
-from tvr.utils.arguments import count, port
+from tvr.utils.arguments import count, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
@@ -72,6 +72,7 @@ def add_index_flags(parser: argparse.ArgumentParser) -> None:
     add("--batch_size", type=count, default=32, help="videos encoded at a time [32]")
     add("--device", choices=DEVICES, default="auto", help="where to compute [auto]")
     add("--video_decoder", choices=DECODERS, default=DECODERS[0], help="library that decodes")
+    add("--decode_timeout", type=seconds, default=60.0, help="most for a video (0: none) [60]")
     group = parser.add_argument_group(
         "settings, where a checkpoint carries none or others are wanted"
     )
@@ -121,6 +122,7 @@ def run_index(args: argparse.Namespace) -> None:
         workers=args.workers,
         batch_size_val=args.batch_size,
         video_decoder=args.video_decoder,
+        decode_timeout=args.decode_timeout,
     )
     report = Indexer(args.videos, args.index, model).run(log)
     listed = f", listed in {args.index / UNREADABLE}" if report.unreadable else ""

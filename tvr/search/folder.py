@@ -74,7 +74,7 @@ class Folder(Dataset[Decoded | Unreadable | UserError]):
         file = self._files[index]
         path = self._root / file.path
         try:
-            frames_FHWC = self._frames.decode(Clip(file.path, path))
+            frames_FHWC = self._frames.decode(Clip(file.path, path)).frames_FHWC
         except UserError as error:
             about = f"{path}: "
             if not str(error).startswith(about):

@@ -29,6 +29,14 @@ def rate(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Read a finite number >= 0 for argparse."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, 0 or more, not {text}")
+    return value
+
+
 def port(text: str) -> int:
     """Read the number of a TCP port for argparse; 0 stands for any that is free."""
     value = int(text)
