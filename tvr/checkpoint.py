@@ -26,7 +26,11 @@ FORMAT = 1
 
 
 def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
-    """Write a checkpoint atomically: a killed process leaves the previous file as it was."""
+    """Write a checkpoint atomically: a killed process leaves the previous file as it was.
+
+    Raises:
+        LocalError: it cannot be written.
+    """
     content = {
         "format": FORMAT,
         "model": model.state_dict(),
@@ -34,7 +38,13 @@ def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
         **facts,
     }
     with replacing(path) as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # on a full disk torch's clean-up fails as well, and hides why
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -51,10 +61,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: missing, unreadable, no weights in it, or written by a newer version.
     """
     content = read_weights(path)
-    if "format" in content and repr(content["format"]) != repr(FORMAT):
-        raise UserError(
-            f"{path}: checkpoint format {content['format']!r}, this version reads {FORMAT}."
-        )
+    written = content.get("format", FORMAT)
+    if type(written) is not int or written != FORMAT:
+        seen = written if type(written) in (int, str) else f"of type {type(written).__name__}"
+        raise UserError(f"{path}: checkpoint format {seen!s:.80}, this version reads {FORMAT}.")
     if "format" not in content:
         for key in ("model", "state_dict", "model_state_dict"):
             if isinstance(content.get(key), dict):
@@ -69,6 +79,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """What `tvr/resume.py` saves.
+
+    Raises:
+        UserError: see `read_checkpoint`; or it is a checkpoint without the state of a training.
+    """
+    content = read_checkpoint(path)
+    kinds = {"config": dict, "processes": int, "data": str, "moments": list, "position": dict}
+    lacking = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if lacking:
+        raise UserError(
+            f"{path}: is no saved state of a training (it has no {', '.join(lacking)}). A "
+            "checkpoint of weights alone is for --init_model."
+        )
+    return content
+
+
 def trained_settings(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """All flags a checkpoint was trained with; empty for the release's, which carries none.
 
@@ -78,9 +105,16 @@ def trained_settings(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     config, settings = content.get("config", {}), content.get("settings", {})
     if not isinstance(config, dict) or not isinstance(settings, dict):
         raise UserError(f"{path}: its settings are not a dictionary; the file is not usable.")
+    plain = (str, int, float, bool, type(None))
+    odd = [name for name, value in (config | settings).items() if not isinstance(value, plain)]
+    if odd or not all(isinstance(name, str) for name in config | settings):
+        raise UserError(
+            f"{path}: its settings hold other things than numbers and strings; the file is not "
+            "usable."
+        )
     unknown = set(settings) - set(ModelSettings.__dataclass_fields__)
     if unknown:
-        names = ", ".join(sorted(map(str, unknown)))
+        names = ", ".join(sorted(unknown))
         raise UserError(f"{path}: unknown settings {names}; written by another version?")
     return config | settings
 

@@ -230,3 +230,16 @@ def test_a_saved_module_is_refused(tmp_path):
     torch.save(Node(), path)
     with pytest.raises(UserError, match="Python objects, which are never loaded"):
         read_weights(path)
+
+
+@pytest.mark.parametrize(("place", "value"), [(10, 8), (38, 0x10)], ids=["deflated", "a folder"])
+def test_an_entry_that_its_table_describes_wrongly_is_refused(tmp_path, place, value):
+    """As one flipped bit does. torch passes a folder over and serves what its memory held."""
+    path = tmp_path / "weights.pt"
+    torch.save({"weight": torch.full((3,), -0.1)}, path)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"/data/0"))
+    content[entry + place] = value
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable weights file"):
+        read_weights(path)

@@ -29,8 +29,8 @@ def write_checkpoint(path, seed=0, **settings):
     return path
 
 
-def opened(checkpoint, **given):
-    return open_model(str(checkpoint), given, "cpu", LOG, workers=0, batch_size_val=2)
+def opened(checkpoint, workers=0, **given):
+    return open_model(str(checkpoint), given, "cpu", LOG, workers=workers, batch_size_val=2)
 
 
 def clip(path, seconds=2, **options):

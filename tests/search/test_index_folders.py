@@ -83,7 +83,7 @@ def test_an_empty_lock_of_a_process_that_was_killed_is_no_obstacle(videos, index
     assert update(videos, index, model).gallery == 7
 
 
-@pytest.mark.parametrize("manifest", ["whole", "damaged", "missing", "version 2", "unreadable"])
+@pytest.mark.parametrize("manifest", ["whole", "damaged", "missing", "version 3", "unreadable"])
 def test_other_videos_do_not_take_an_index_over(videos, index, model, tmp_path, manifest):
     """Not even where the folder of before is not there, perhaps not mounted."""
     update(videos, index, model)
@@ -94,12 +94,12 @@ def test_other_videos_do_not_take_an_index_over(videos, index, model, tmp_path, 
         path.mkdir()
     elif manifest == "damaged":
         path.write_text(path.read_text()[:-9])
-    elif manifest == "version 2":
-        path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    elif manifest == "version 3":
+        path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     videos.rename(tmp_path / "away")
     clip(tmp_path / "others" / "0.mp4", seconds=9)
     before = {file: file.read_bytes() for file in index.glob("[sv]*-*")}
-    message = {"version 2": "index version 2", "unreadable": "cannot be read"}
+    message = {"version 3": "index version 3", "unreadable": "cannot be read"}
     with pytest.raises(UserError, match=message.get(manifest, "is the index of")):
         update(tmp_path / "others", index, model)
     assert {file: file.read_bytes() for file in index.glob("[sv]*-*")} == before

@@ -10,6 +10,7 @@ from programs import run_program
 from small_index import clip, copy, write_checkpoint
 
 from tvr.search.__main__ import main
+from tvr.search.shards import checksum
 
 PROGRAM = (sys.executable, "-m", "tvr.search")
 HOSTILE = (b"new\nline.mp4", b"\x1b[31mred.mp4", b"bad\xff.mp4", "\u202egpj.mp4".encode())
@@ -88,7 +89,10 @@ def test_a_video_deleted_since_is_marked(made, call, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
     videos, index = tmp_path / "copy/videos", tmp_path / "copy/index"
     manifest = index / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(str(made / "videos"), str(videos)))
+    content = json.loads(manifest.read_text().replace(str(made / "videos"), str(videos)))
+    del content["checksum"]
+    content["checksum"] = checksum(json.dumps(content).encode())
+    manifest.write_text(json.dumps(content))
     (videos / "3.mp4").unlink()
     _, out, _ = call("query", "--index", index, "noise")
     assert out.count("(no longer there)") == 1

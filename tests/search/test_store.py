@@ -10,6 +10,7 @@ from small_index import opened, write_checkpoint
 
 from tvr.models.gare import VideoFeatures
 from tvr.search.indexing import index_features
+from tvr.search.shards import Damaged, Shard
 from tvr.search.store import Store, read_manifest
 from tvr.utils.errors import UserError
 
@@ -103,14 +104,14 @@ def test_files_of_another_index_are_noticed(index, model, tmp_path):
 def test_an_index_of_another_version_is_refused(index, model):
     path = index / "manifest.json"
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"version": 2}))
-    with pytest.raises(UserError, match="version 2, this program reads 1"):
+    path.write_text(json.dumps(content | {"version": 3}))
+    with pytest.raises(UserError, match="version 3, this program reads 2"):
         Store.open(index)
     shard = index / "shard-000001.safetensors"
-    shard.write_bytes(shard.read_bytes().replace(b'"version":"1"', b'"version":"2"'))
+    shard.write_bytes(shard.read_bytes().replace(b'"version":"2"', b'"version":"3"'))
     path.write_text(json.dumps(content))
     with pytest.raises(
-        UserError, match=r"shard-000001.*reads 1\. Make a new index, in another folder\.$"
+        UserError, match=r"shard-000001.*reads 2\. Make a new index, in another folder\.$"
     ):
         Store.open(index)
 
@@ -140,3 +141,23 @@ def test_the_manifest_says_what_made_the_index(made, model):
     assert origin.settings["temp"] == 3.0
     assert origin.settings["max_frames"] == 3
     assert origin.given == {}
+
+
+@pytest.mark.parametrize("tensor", ["frames_BFD", "mask_BF", "mean_BD", "ends_B"])
+def test_a_changed_byte_of_a_shard_is_noticed(index, tensor):
+    path = index / "shard-000001.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start + json.loads(content[8:start])[tensor]["data_offsets"][0]] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match="the file is damaged"):
+        Shard(path).check()
+
+
+@pytest.mark.parametrize("kind", ["vectors-*", "manifest.json"])
+def test_a_changed_byte_of_the_other_files_is_noticed(index, kind):
+    (path,) = index.glob(kind)
+    content = path.read_bytes()
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    with pytest.raises(UserError, match=r"damaged.*[Rr]un the index command again"):
+        Store.open(index)

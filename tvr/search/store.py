@@ -23,16 +23,20 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 
 from tvr.models.gare import VideoFeatures
 from tvr.search.model import SearchModel
 from tvr.search.shards import (
+    AGAIN,
+    NOT_AS_WRITTEN,
     SHARD_NAME,
     VERSION,
     Contents,
     Damaged,
     Shard,
     Video,
+    checksum,
     features_of,
     other_version,
     write_shard,
@@ -42,7 +46,6 @@ from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
 MANIFEST = "manifest.json"
-AGAIN = "Run the index command again; it repairs what is there"
 VECTORS_NAME = re.compile(r"vectors-(\d{6,})\.faiss")
 PART_NAME = re.compile(
     r"\.(shard-\d{6,}\.safetensors|vectors-\d{6,}\.faiss|manifest\.json|unreadable\.csv)\.\d+\.part"
@@ -80,13 +83,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `manifest.json`. A shard is [file name, its rows that do not count]."""
+    """The content of `manifest.json`. A shard is [file name, its rows that do not count].
+
+    The file holds a checksum of all this as well.
+    """
 
     version: int
     made: str
     origin: Origin
     vectors: str
     vectors_bytes: int
+    vectors_checksum: int
     shards: list[tuple[str, list[int]]]
 
 
@@ -102,8 +109,11 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
         if content["version"] == VERSION:
+            if content.pop("checksum") != checksum(json.dumps(content).encode()):
+                raise ValueError(NOT_AS_WRITTEN)
             shards = [(str(name), list(map(int, dead))) for name, dead in content["shards"]]
-            return Manifest(**content | {"origin": Origin(**content["origin"]), "shards": shards})
+            origin = Origin(**content["origin"])
+            return as_written(Manifest(**content | {"origin": origin, "shards": shards}))
     except FileNotFoundError as error:
         raise NoIndex(
             f"--index {folder}: no finished index there. Make one: python -m tvr.search index "
@@ -111,9 +121,30 @@ def read_manifest(folder: Path) -> Manifest:
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise Damaged(f"{path}: damaged. {AGAIN}.") from error
     raise other_version(path, content["version"])
+
+
+def as_written(manifest: Manifest) -> Manifest:
+    """The manifest again. Raises ValueError where it is none that `commit` writes.
+
+    Its files are then in the folder of the index, whatever somebody wrote into it.
+    """
+    origin = manifest.origin
+    texts = (manifest.made, origin.model, origin.fingerprint, origin.folder)
+    names = [SHARD_NAME.fullmatch(name) for name, _ in manifest.shards]
+    if not (
+        all(isinstance(text, str) and "\0" not in text for text in texts)
+        and isinstance(origin.settings, dict)
+        and isinstance(origin.given, dict)
+        and type(manifest.vectors_bytes) is int
+        and isinstance(manifest.vectors, str)
+        and VECTORS_NAME.fullmatch(manifest.vectors)
+        and all(names)
+    ):
+        raise ValueError("not as it was written")
+    return manifest
 
 
 def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
@@ -138,10 +169,13 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
         origin=origin,
         vectors=vectors.name,
         vectors_bytes=vectors.stat().st_size,
+        vectors_checksum=checksum(np.memmap(vectors, np.uint8, "r")),
         shards=list(zip(names, dead, strict=True)),
     )
+    content = asdict(manifest)
+    content["checksum"] = checksum(json.dumps(content).encode())
     with replacing(folder / MANIFEST) as file:
-        file.write(json.dumps(asdict(manifest)).encode())
+        file.write(json.dumps(content).encode())
     remove(folder, keep={vectors.name, *names})
 
 
@@ -193,7 +227,7 @@ class Store:
             rows = sorted(set(range(len(shard.videos))) - set(dead))
             self._places += [(shard, row) for row in rows]
         self.videos: list[Video] = [shard.videos[row] for shard, row in self._places]
-        self.vectors = read_vectors(folder / manifest.vectors, manifest.vectors_bytes)
+        self.vectors = read_vectors(folder, manifest)
         if self.vectors.ntotal != len(self.videos):
             raise UserError(
                 f"{folder}: {self.vectors.ntotal:,} vectors for {len(self.videos):,} videos. "
@@ -228,16 +262,20 @@ class Store:
         return shard.preview(place)
 
 
-def read_vectors(path: Path, size: int) -> faiss.Index:
-    """The FAISS index of a file of `size` bytes, mapped into memory.
+def read_vectors(folder: Path, manifest: Manifest) -> faiss.Index:
+    """The manifest's FAISS index, mapped into memory.
 
     Raises:
         UserError: it is missing, of another size, or damaged.
     """
+    path, size = folder / manifest.vectors, manifest.vectors_bytes
     try:
         found = path.stat().st_size
         if found != size:
             raise UserError(f"{path}: has {found:,} bytes and should have {size:,}. {AGAIN}.")
+        # a search reads all of it each time, so to read it once more at the start is little
+        if checksum(np.memmap(path, np.uint8, "r")) != manifest.vectors_checksum:
+            raise Damaged(f"{path}: damaged ({NOT_AS_WRITTEN}). {AGAIN}.")
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path}: damaged or missing. {AGAIN}.") from error

@@ -38,7 +38,9 @@ def earlier_shards(folder: Path, log: logging.Logger) -> list[Shard]:
     shards = []
     for path in sorted(path for path in folder.iterdir() if SHARD_NAME.fullmatch(path.name)):
         try:
-            shards.append(Shard(path))
+            shard = Shard(path)
+            shard.check()
+            shards.append(shard)
         except Damaged as error:
             log.warning("warning: %s; its videos are encoded again", error)
     return shards
