@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from tvr.agreement import refuse_other_settings
 from tvr.build import Run
 from tvr.checks import check
 from tvr.config import parse
@@ -23,10 +24,14 @@ from tvr.utils.distributed import (
 from tvr.utils.errors import LocalError, UserError
 from tvr.utils.interrupt import end_at_interrupt
 from tvr.utils.logging import start_logging
+from tvr.utils.stopping import Stopped
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 after a mistake of the user's, which is printed without a traceback."""
+    """The exit code: 2 after a mistake of the user's, which is printed without a traceback.
+
+    0 as well where a training was asked to stop and has saved its state, 130 if by Ctrl-C.
+    """
     try:
         with deaths_reported():
             run_program(argv)
@@ -37,6 +42,10 @@ def main(argv: list[str] | None = None) -> int:
             # The launcher stops all processes once one is gone: let the one that speaks be first
             time.sleep(30)
         return 2
+    except Stopped as stop:
+        if speaks_for_machine():
+            print(stop, file=sys.stderr)
+        return stop.code
     except RuntimeError as error:
         if not lost_another_process(error):
             raise
@@ -60,6 +69,7 @@ def run_program(argv: list[str] | None) -> None:
         run.log.info(
             "%d process(es) on %s, precision %s", ranks.world_size, device.type, run.precision
         )
+        refuse_other_settings(config)
         run_training(run) if config.do_train else run_evaluation(run)
 
 

@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from scripts.settings import canonical
+from tvr.build import BEST, LAST, STATES
 from tvr.config import parse
 from tvr.utils.errors import UserError
+from tvr.utils.stopping import STOPPED
 
 MAIN = Path(__file__).parent.parent / "main_retrieval.py"
-CHECKPOINTS = ("checkpoint_last.pt", "checkpoint_best.pt")
+CHECKPOINTS = (LAST, BEST, STATES)
 # They decide nothing about the numbers
-IRRELEVANT = frozenset({"output_dir", "overwrite", "workers", "n_display"})
+IRRELEVANT = frozenset({"output_dir", "overwrite", "workers", "n_display", "save_every"})
 DEFAULT = "default"
 
 
@@ -116,10 +118,12 @@ def train(training: Training, launcher: list[str], keep: bool) -> None:
             code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
         if code:
             raise UserError(f"{last_words(output)}\nThe training ended with exit code {code}.")
+        if STOPPED in output.read_text(encoding="utf-8"):
+            raise UserError(f"{last_words(output)}\nThe training was asked to stop before its end.")
         (folder / "finished").touch()
         if not keep:
-            for name in CHECKPOINTS:
-                (folder / name).unlink(missing_ok=True)
+            for path in (p for pattern in CHECKPOINTS for p in folder.glob(pattern)):
+                path.unlink()
 
 
 @contextmanager

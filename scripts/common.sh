@@ -66,7 +66,7 @@ train() {
     output=$root/$datatype processes=1
     make_smoke_data "$datatype" "$root/data"
     # Not --overwrite 1: an --output_dir on the command line may name a real run
-    rm -f "$output"/checkpoint_{last,best}.pt
+    rm -f "$output"/checkpoint_{last,best}.pt "$output"/state_*.pt
     settings+=(
       --base_encoder tiny --num_hidden_layers 2 --device cpu --workers 1 --epochs 1
       --batch_size 8 --batch_size_val 8 --allow_partial_gallery 1

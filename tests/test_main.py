@@ -9,8 +9,9 @@ from runs import LAUNCHERS, program, results, training, weights
 def test_training_leaves_checkpoints_log_and_metrics(trained):
     output, printed = trained
     content, _ = results(output)
-    assert {"checkpoint_last.pt", "checkpoint_best.pt", "metrics.json", "log.txt"} == {
-        path.name for path in output.iterdir()
+    assert {path.name for path in output.iterdir()} == {
+        *("checkpoint_last.pt", "checkpoint_best.pt", "state_00000010.pt"),
+        *("metrics.json", "log.txt"),
     }
     assert content["protocol"]["videos"] == 13
     assert content["protocol"]["documented_videos"] == 1000

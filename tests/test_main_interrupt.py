@@ -1,6 +1,7 @@
 """Ctrl-C in a terminal where `main_retrieval.py` runs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,15 +48,25 @@ def start():
         process.communicate()
 
 
-def test_a_training_ends_with_one_line_and_leaves_no_process(start, shapes, tmp_path):
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_training_ends_with_few_words_and_leaves_no_process(start, shapes, tmp_path, times):
+    """Once: after the step, which is saved. Twice: at once."""
     process = start(MAIN, *training(shapes, tmp_path, "--batch_size", 2, "--workers", 2))
     log = tmp_path / "log.txt"
     while process.poll() is None and not (log.exists() and "clips/s" in log.read_text()):
         time.sleep(0.01)
     workers = children(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.001)
     printed, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "stopped\n")
+    assert process.returncode == 130
+    once = r"stopping after this step; Ctrl-C again: at once\n"
+    words = {1: rf"{once}stopped after step \d+; --resume auto goes on\n"}
+    words[2] = (
+        rf"{words[1]}|{once}stopped at once; from the last saved state --resume auto goes on\n"
+    )
+    assert re.fullmatch(words[times], errors), errors
     assert printed.count("clips/s") == log.read_text().count("clips/s")
     assert len(workers) == 2
     assert [ends(worker) for worker in workers] == [True, True]

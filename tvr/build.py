@@ -12,20 +12,23 @@ from typing import Any
 
 import torch
 
+from tvr.agreement import refuse_differences
 from tvr.checkpoint import load_model, read_checkpoint, trained_settings
 from tvr.checks import TRAINING_ONLY, out_of_range
 from tvr.config import Config
 from tvr.dataloaders.benchmarks import DATATYPES, has_validation, load_split, protocols
 from tvr.dataloaders.cache_store import FrameCache, readable
 from tvr.dataloaders.datasets import FrameSettings
+from tvr.dataloaders.incidents import Incidents
 from tvr.dataloaders.records import Clip, Split
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE, ModelSettings
-from tvr.utils.distributed import Ranks, wait_for_all
+from tvr.utils.distributed import Ranks, gather_objects, wait_for_all
 from tvr.utils.errors import UserError
 from tvr.utils.logging import commit, environment
 
 LAST, BEST = "checkpoint_last.pt", "checkpoint_best.pt"
+STATES = "state_*.pt"
 # Settings that a checkpoint decides unless the command line says otherwise
 FROM_CHECKPOINT = (
     *(f.name for f in fields(ModelSettings)),
@@ -41,7 +44,7 @@ class Run:
     ranks: Ranks
     device: torch.device
     log: logging.Logger
-    # with a frame cache, which is opened once: what it warns of comes once
+    # with their decoding process and frame cache, opened once: what that warns of comes once
     opened: dict[FrameSettings, FrameSettings] = field(default_factory=dict)
     # of the splits that were loaded
     clips: list[Clip] = field(default_factory=list)
@@ -90,15 +93,24 @@ class Run:
 
     def refuse_earlier_results(self) -> None:
         """Raises UserError where `--output_dir` holds a training run that would be lost."""
+        states = [path.name for path in self.output_dir.glob(STATES)]
+        if self.config.resume and states:
+            return
         earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()]
+        earlier += sorted(states)
         if earlier and not self.config.overwrite:
             raise UserError(
                 f"--output_dir {self.output_dir} holds {' and '.join(earlier)} of an earlier "
-                "training run. Choose another folder, or pass --overwrite 1 to replace its files."
+                "training run. Choose another folder, or pass --resume auto to go on from its "
+                "saved state, or --overwrite 1 to replace its files."
             )
 
     def split(self, name: str) -> Split:
-        """The benchmark's split, announced in the log."""
+        """The benchmark's split, announced in the log.
+
+        Raises:
+            UserError: see `load_split`; or another process has other captions.
+        """
         c = self.config
         split = load_split(
             c.datatype,
@@ -113,6 +125,7 @@ class Run:
             self.log.info(split.summary())
         else:
             self.log.warning("warning: %s", split.summary())
+        refuse_differences({f"the fingerprint of {split.name}'s captions": split.fingerprint()})
         self.clips.extend(split.clips)
         return split
 
@@ -131,12 +144,13 @@ class Run:
         c = self.config
         resolution = model.backbone.resolution
         frames = FrameSettings(c.video_framerate, c.max_frames, resolution, c.video_decoder)
-        if c.frame_cache is None:
-            return frames
         if frames not in self.opened:
-            self.opened[frames] = frames.cached(Path(c.frame_cache))
-            if self.ranks.is_main:
-                self.announce(self.opened[frames].cache)
+            opened = frames.limited(c.decode_timeout)
+            if c.frame_cache is not None:
+                opened = opened.cached(Path(c.frame_cache))
+                if self.ranks.is_main:
+                    self.announce(opened.cache)
+            self.opened[frames] = opened
         return self.opened[frames]
 
     def announce(self, cache: FrameCache) -> None:
@@ -160,12 +174,21 @@ class Run:
     def log_frame_cache(self) -> None:
         """Log what all processes have done to the frame cache since the last call."""
         wait_for_all()
-        for frames in self.opened.values() if self.ranks.is_main else ():
-            facts, warnings = frames.cache.news()
+        caches = [frames.cache for frames in self.opened.values() if frames.cache is not None]
+        for cache in caches if self.ranks.is_main else ():
+            facts, warnings = cache.news()
             for fact in facts:
                 self.log.info(fact)
             for warning in warnings:
                 self.log.warning("warning: %s", warning)
+
+    def log_incidents(self, incidents: Incidents) -> None:
+        """Log what went wrong with videos, in all processes, each of which has to call this."""
+        together = Incidents()
+        for share in gather_objects(incidents.all()):
+            together.add(share)
+        for line in together.lines():
+            self.log.warning("warning: %s", line)
 
     def settings_in_force(self) -> dict[str, Any]:
         """Every flag and its value; an evaluation leaves out what only training reads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ AT_LEAST = {
     "max_words": 3,
     "num_hidden_layers": 1,
     "workers": 0,
+    "decode_timeout": 0,
     "seed": 0,
     "contact_sheet": 0,
     "dual_softmax": 0,
@@ -34,6 +36,8 @@ AT_LEAST = {
     "qb_bank": 1,
     "world_size": 0,
     "chunk_size": 0,
+    "save_every": 0,
+    "keep_last": 1,
     "coef_lr": 0,
     "weight_decay": 0,
     "warmup_proportion": 0,
@@ -50,6 +54,7 @@ TRAINING_ONLY = (
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
     *("chunk_size", "grad_checkpointing", "allow_partial_training"),
+    *("resume", "save_every", "keep_last", "on_nonfinite", "on_bad_video"),
 )
 PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
@@ -139,6 +144,8 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
             "the flag out and set the number with --nproc_per_node."
         )
     problems += compiler_problems(config.compile)
+    if not re.fullmatch(r"error|skip:\d{1,9}", config.on_nonfinite):
+        problems.append(f"--on_nonfinite {config.on_nonfinite}: give error or skip:N, skip:3 say.")
     if config.do_train:
         problems += batch_problems(config.batch_size, ranks.world_size)
         problems += augmentation_problems(config.randaugment)

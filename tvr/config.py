@@ -52,6 +52,21 @@ class Config:
     overwrite: bool = flag(
         False, "train although --output_dir holds checkpoints of an earlier run", group="run"
     )
+    resume: str | None = flag(
+        None,
+        "go on with a training: auto takes the last state in --output_dir, or starts where there "
+        "is none; or a state_*.pt, or a folder of them",
+        group="run",
+    )
+    save_every: int = flag(
+        500, "steps between two saved states, besides each epoch's end (0: none)", group="run"
+    )
+    keep_last: int = flag(2, "how many saved states to keep", group="run")
+    on_nonfinite: str = flag(
+        "error",
+        "error: stop at a loss or gradient that is not finite; skip:N: leave out up to N updates",
+        group="run",
+    )
     n_display: int = flag(50, "steps between two log lines", group="run")
     dual_softmax: float = flag(
         0.0, "also report dual softmax at this temperature, 0.01 say (0: off)", group="run"
@@ -86,7 +101,16 @@ class Config:
     max_words: int = flag(32, "tokens of a caption, start and end included", group="data")
     max_frames: int = flag(12, "frames of a clip at most", group="data")
     video_framerate: float = flag(1.0, "frames to take per second", group="data")
-    video_decoder: str = flag("decord", "library that decodes", ("decord", "opencv"), group="data")
+    video_decoder: str = flag(
+        "decord", "which decodes; then the other one is tried", ("decord", "opencv"), group="data"
+    )
+    decode_timeout: float = flag(60.0, "seconds for a clip at most (0: no limit)", group="data")
+    on_bad_video: str = flag(
+        "error",
+        "skip: train on other captions instead of those of videos that cannot be read",
+        ("error", "skip"),
+        group="data",
+    )
     frame_cache: str | None = flag(
         None, "folder that keeps decoded frames, so that each clip is decoded once", group="data"
     )
@@ -197,6 +221,11 @@ class Config:
 
     def loss_settings(self) -> LossSettings:
         return LossSettings(**{f.name: getattr(self, f.name) for f in fields(LossSettings)})
+
+    @property
+    def nonfinite_allowed(self) -> int:
+        """How many updates `--on_nonfinite` allows to be left out."""
+        return int(self.on_nonfinite.removeprefix("skip:")) if self.on_nonfinite != "error" else 0
 
     @property
     def zero_shot(self) -> bool:

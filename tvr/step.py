@@ -80,24 +80,29 @@ class Observed:
 class Watch:
     """Notices a loss or gradient that is not finite, without waiting for the device.
 
-    The device itself leaves out that update and all later ones (`stopped` is then 1); the host
-    looks at a step's values when the next step has been handed to the device.
+    The device itself leaves out that update, and all later ones once there are more than
+    `allowed` (`broken` counts them); the host looks at a step's values when the next step has been
+    handed to the device.
     """
 
-    stopped: Tensor
+    broken: Tensor
     captions: Callable[[list[int]], list[str]]
+    warn: Callable[[str], None]
+    allowed: int = 0
+    skipped: int = 0
     latest: Observed | None = None
 
-    def add(self, observed: Observed) -> None:
-        """Take note of a step, and look at the one before.
+    def add(self, observed: Observed) -> Tensor:
+        """Take note of a step, and look at the one before; 1 if it is not to update, else 0.
 
         Raises:
-            UserError: that one's loss or gradient was not finite.
+            UserError: that one's loss or gradient was not finite, and no more may be left out.
         """
-        self.stopped.copy_(torch.maximum(self.stopped, observed.broken))
+        self.broken += observed.broken
         before, self.latest = self.latest, observed
         if before is not None:
             self.check(before)
+        return torch.maximum(observed.broken, (self.broken > self.allowed).float())
 
     def flush(self) -> None:
         """Look at the last step; raises as `add`."""
@@ -111,10 +116,19 @@ class Watch:
         if math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]):
             return
         captions = self.captions(gather_with_grad(observed.caption_B).tolist())
-        raise UserError(
-            f"step {observed.step}: the loss or its gradient is not finite ({values}). Nothing was "
-            f"updated. Lower --lr, or look at these captions and their videos: {captions}"
+        problem = (
+            f"step {observed.step}: the loss or its gradient is not finite ({values}). It updates "
+            f"nothing. Lower --lr, or look at these captions and their videos: {captions}"
         )
+        if self.skipped == self.allowed:
+            raise UserError(problem)
+        self.skipped += 1
+        self.warn(f"warning: {self.skipped} of {self.allowed} left out: {problem}")
+
+    def go_on_after(self, skipped: int) -> None:
+        """Start with this many updates left out already."""
+        self.skipped = skipped
+        self.broken.fill_(skipped)
 
 
 def distribute(run: Run, model: GARE) -> nn.Module:
@@ -147,8 +161,7 @@ def train_step(learner: Learner, batch: PairBatch, step: int) -> Observed:
     norm = clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip)
     measured = {**terms, "scale": model.clip.logit_scale.exp(), "grad_norm": norm}
     observed = Observed(step, measured, batch.caption_B)
-    learner.watch.add(observed)
-    optimizer.found_inf = learner.watch.stopped
+    optimizer.found_inf = learner.watch.add(observed)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     clamp_logit_scale(model.clip.logit_scale)

@@ -17,16 +17,19 @@ from tvr.build import BEST, LAST, Run, build_model, starting_checkpoint
 from tvr.checkpoint import load_model, read_checkpoint, save_checkpoint, write_json
 from tvr.dataloaders.batches import PairBatch, on_device
 from tvr.dataloaders.datasets import PairDataset, pair_loader
+from tvr.dataloaders.incidents import Incidents
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.sampler import RankSampler, global_batches
 from tvr.dataloaders.workers import checked
 from tvr.evaluate import evaluate
 from tvr.models.gare import GARE
+from tvr.resume import Position, restore, save_state
 from tvr.step import Learner, Observed, Watch, distribute, refuse_chunks, train_step
 from tvr.utils.distributed import broadcast_weights
 from tvr.utils.logging import memory_gib
 from tvr.utils.metrics import table
 from tvr.utils.optim import build_optimizer, parameter_groups, schedule, set_learning_rate
+from tvr.utils.stopping import STOPPED, Stopped, StopRequests
 
 
 @dataclass
@@ -34,11 +37,21 @@ class Progress:
     """How far training is, and what the steps since the last log line measured."""
 
     total_steps: int
-    step: int = 0
+    position: Position = field(default_factory=Position)
+    data: str = ""
     started: float = field(default_factory=time.monotonic)
+    first_step: int = field(init=False)
     window_started: float = field(default_factory=time.monotonic)
     window: list[Observed] = field(default_factory=list)
     waited: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.first_step = self.position.step
+
+    @property
+    def step(self) -> int:
+        """How many updates are done."""
+        return self.position.step
 
     def start_window(self) -> None:
         """Forget what was measured so far."""
@@ -74,16 +87,24 @@ def run_training(run: Run) -> None:
         config.seed,
         augment_later=run.device.type == "cuda",
         trim=not (model.needs_words and config.padding == "release"),
+        skip_unreadable=config.on_bad_video == "skip",
     )
     groups = parameter_groups(model, config.lr, config.coef_lr, config.weight_decay, config.decay)
     watch = Watch(
         torch.zeros((), device=run.device),
         lambda rows: [train_split.captions[row].caption_id for row in rows],
+        run.log.warning,
+        config.nonfinite_allowed,
     )
     learner = Learner(run, model, distribute(run, model), build_optimizer(groups), watch)
-    results = train(learner, dataset, selection, Progress(steps * config.epochs))
-    if run.has_validation:
-        results = test_selected(run, model, test_split, results)
+    data = train_split.fingerprint()
+    position = restore(learner, data)
+    with StopRequests() as requests:
+        progress = Progress(steps * config.epochs, position, data)
+        results = train(learner, dataset, selection, progress, requests)
+        if run.has_validation:
+            with requests.at_once(f"before the test; {STOPPED}"):
+                results = test_selected(run, model, test_split, results)
         if run.ranks.is_main:
             write_results(run, test_split, results)
     for result in results.values():
@@ -92,21 +113,30 @@ def run_training(run: Run) -> None:
 
 
 def train(
-    learner: Learner, dataset: PairDataset, selection: Split, progress: Progress
+    learner: Learner,
+    dataset: PairDataset,
+    selection: Split,
+    progress: Progress,
+    requests: StopRequests,
 ) -> dict[str, dict[str, Any]]:
     """All epochs. Keeps the last checkpoint and the one that is best on `selection`.
 
     Returns their results on `selection`: the validation split, or the test split itself where a
     benchmark has no other.
+
+    Raises:
+        Stopped: the process was asked to, and the state is saved.
     """
-    run, model = learner.run, learner.model
-    results: dict[str, dict[str, Any]] = {}
+    run, model, position = learner.run, learner.model, progress.position
+    results = position.results
     batches = batches_of(run, dataset, progress)
-    for epoch in range(1, run.config.epochs + 1):
-        train_one_epoch(learner, batches, progress, epoch)
+    for epoch in range(position.evaluated + 1, run.config.epochs + 1):
+        train_one_epoch(learner, batches, progress, epoch, requests)
         # Also before the evaluation, which could fail over a broken video
         save(run, model, LAST, epoch, progress.step, metrics=None)
-        metrics = evaluate(run, model, selection)
+        save_state(learner, position, progress.data)
+        with requests.at_once(f"before the evaluation of epoch {epoch}; {STOPPED}"):
+            metrics = evaluate(run, model, selection)
         run.log.info("epoch %d on %s\n%s", epoch, selection.name, table(metrics))
         facts = {"epoch": epoch, "step": progress.step, **metrics}
         results["last"] = {"label": "last epoch", "checkpoint": LAST, **facts}
@@ -116,6 +146,8 @@ def train(
             label = f"best epoch by t2v R@1 on {selection.name}{itself}"
             results["best"] = {"label": label, "checkpoint": BEST, **facts}
             save(run, model, BEST, epoch, progress.step, metrics)
+        position.evaluated = epoch
+        save_state(learner, position, progress.data)
         if run.ranks.is_main:
             write_results(run, selection, results)
     return results
@@ -159,24 +191,46 @@ def save(
 
 
 def train_one_epoch(
-    learner: Learner, batches: Iterator[PairBatch], progress: Progress, epoch: int
+    learner: Learner,
+    batches: Iterator[PairBatch],
+    progress: Progress,
+    epoch: int,
+    requests: StopRequests,
 ) -> None:
-    """One pass over the pairs; a log line every `--n_display` steps and after the last."""
-    run, config = learner.run, learner.run.config
+    """The rest of one pass over the pairs; a log line every `--n_display` steps and at the end.
+
+    At the end also what went wrong with videos, since this process was started.
+
+    Raises:
+        Stopped: the process was asked to, and the state is saved.
+    """
+    run, config, position = learner.run, learner.run.config, progress.position
     learner.model.train()
     steps = progress.total_steps // config.epochs
+    left = epoch * steps - position.step
     progress.start_window()
+    incidents = Incidents()
     quiet = None if run.ranks.is_main else True  # None: only on a terminal
-    bar = tqdm(islice(batches, steps), f"epoch {epoch}", steps, leave=False, disable=quiet)
+    bar = tqdm(islice(batches, left), f"epoch {epoch}", left, leave=False, disable=quiet)
     with run.matrix_products():
-        for index, batch in enumerate(bar, start=1):
+        for batch in bar:
             factor = schedule(progress.step, progress.total_steps, config.warmup_proportion)
             set_learning_rate(learner.optimizer, factor)
             progress.window.append(train_step(learner, batch, progress.step))
-            progress.step += 1
-            if progress.step % config.n_display == 0 or index == steps:
+            incidents.add(batch.incidents)
+            position.step += 1
+            at_end = position.step == epoch * steps
+            if position.step % config.n_display == 0 or at_end:
                 learner.watch.flush()
                 run.log.info(log_line(learner, progress, f"epoch {epoch}/{config.epochs}"))
+            code = requests.agreed()
+            due = config.save_every and position.step % config.save_every == 0 and not at_end
+            if due or code is not None:
+                save_state(learner, position, progress.data)
+            if at_end or code is not None:
+                run.log_incidents(incidents)
+            if code is not None:
+                raise Stopped(f"stopped after step {position.step}; {STOPPED}", code)
 
 
 def batches_of(run: Run, dataset: PairDataset, progress: Progress) -> Iterator[PairBatch]:
@@ -189,6 +243,7 @@ def batches_of(run: Run, dataset: PairDataset, progress: Progress) -> Iterator[P
         ranks.world_size,
         config.seed,
         range(1, config.epochs + 1),
+        done=progress.step,
     )
     loader = pair_loader(dataset, sampler, config.workers, run.pin_memory)
     return on_device(progress.timed(checked(loader)), run.device)
@@ -205,7 +260,8 @@ def log_line(learner: Learner, progress: Progress, epoch: str) -> str:
     rates = sorted({group["lr"] for group in learner.optimizer.param_groups}, reverse=True)
     passed = now - progress.window_started
     speed, wait = len(window) * run.config.batch_size / passed, progress.waited / passed
-    left = (now - progress.started) / progress.step * (progress.total_steps - progress.step)
+    done = progress.step - progress.first_step
+    left = (now - progress.started) / done * (progress.total_steps - progress.step)
     progress.start_window()
     return (
         f"{epoch} step {progress.step}/{progress.total_steps}  "

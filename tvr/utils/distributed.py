@@ -83,7 +83,9 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
-    """Joins the launcher's processes: NCCL on GPUs, gloo on CPUs; nothing for a single process.
+    """Joins the launcher's processes: gloo for what lies on the host, NCCL for what lies on GPUs.
+
+    Nothing for a single process.
 
     After an error the group is left as it is: taking it down would wait for the other processes.
     """
@@ -92,7 +94,7 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
         return
     cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if cuda else "gloo",
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
         timeout=timedelta(minutes=30),
         device_id=device if cuda else None,
     )
@@ -110,9 +112,40 @@ def lost_another_process(error: RuntimeError) -> bool:
 
 def broadcast_weights(model: nn.Module) -> None:
     """Gives every process the main one's weights."""
+    broadcast_tensors(model.state_dict().values())
+
+
+def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
+    """Gives every process the main one's values of these tensors, in their place."""
     if dist.is_initialized():
-        for tensor in model.state_dict().values():
+        for tensor in tensors:
             dist.broadcast(tensor, src=0)
+
+
+def broadcast_object(value: Any) -> Any:
+    """The main process's value, on every process."""
+    values = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Every process's value, in the order of their ranks, on every process."""
+    values = [value]
+    if dist.is_initialized():
+        values = [None] * world_size()
+        dist.all_gather_object(values, value)
+    return values
+
+
+def largest(value: int) -> int:
+    """The largest of all processes' values; asks the processes, not the devices."""
+    if not dist.is_initialized():
+        return value
+    tensor = torch.tensor(value)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return int(tensor)
 
 
 def wait_for_all() -> None:

@@ -34,6 +34,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+        _keep_name(path.parent)
     except OSError as error:
         kept = KEPT if os.path.isfile(path) else ""
         raise LocalError(f"{path}: cannot be written ({error.strerror}){kept}.") from error
@@ -41,6 +42,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         # where its folder is none there is nothing to delete, and that was said
         with suppress(OSError):
             part.unlink()
+
+
+def _keep_name(folder: Path) -> None:
+    """The new name on the disk, where a power cut leaves it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_csv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
