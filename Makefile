@@ -3,14 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO ?= ckpts/demo
+FUZZ_INPUTS ?= 10000
 
-.PHONY: demo test lint clean
+SEED ?= 1
+TRIALS ?= 50
+
+.PHONY: demo test faults fuzz lint clean
 
 demo: $(VENV)/.program
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEMO="$(DEMO)" bash scripts/demo.sh
 
 test: $(VENV)/.tests lint
 	$(RUN) -m pytest
+
+# Many hostile files for every reader of files, where `make test` takes some
+fuzz: $(VENV)/.tests
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(RUN) -m pytest tests/fuzz
+
+# Kills, damage, full disks: TRIALS of each kind of training, the others in proportion
+faults: $(VENV)/.tests
+	$(RUN) -m pytest tests/faults --seed $(SEED) --trials $(TRIALS)
 
 lint: $(VENV)/.program
 	$(RUN) -m ruff check .

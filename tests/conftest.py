@@ -11,6 +11,12 @@ from runs import evaluation, program, training
 from main_retrieval import main
 
 
+def pytest_addoption(parser):
+    """For tests/faults: their seed, and 50 for the long form."""
+    parser.addoption("--seed", type=int, default=0)
+    parser.addoption("--trials", type=int, help="of a training; the others' numbers follow")
+
+
 def pytest_configure():
     """Ctrl-C works in the programs that tests start, also where a shell ran pytest with `&`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
