@@ -10,7 +10,7 @@ from pathlib import Path
 from tvr.agreement import refuse_other_settings
 from tvr.build import Run
 from tvr.checks import check
-from tvr.config import parse
+from tvr.command_line import parse
 from tvr.dataloaders.workers import deaths_reported
 from tvr.evaluate import run_evaluation
 from tvr.train import run_training

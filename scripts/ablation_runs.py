@@ -22,7 +22,7 @@ from typing import Any
 
 from scripts.settings import canonical
 from tvr.build import BEST, LAST, STATES
-from tvr.config import parse
+from tvr.command_line import parse
 from tvr.utils.errors import UserError
 from tvr.utils.stopping import STOPPED
 

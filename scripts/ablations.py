@@ -29,7 +29,7 @@ from scripts.ablation_report import line, write_csv, write_markdown
 from scripts.ablation_runs import plan, refuse_other_flags, train
 from scripts.ablation_tables import TABLES, described
 from scripts.settings import canonical, settings
-from tvr.config import parse
+from tvr.command_line import parse
 from tvr.utils.errors import UserError
 
 REMEMBERED = ("ANNO_PATH", "VIDEO_PATH", "DATATYPE", "OUTPUT", "LAUNCHER", "KEEP")

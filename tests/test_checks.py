@@ -3,7 +3,8 @@
 import pytest
 
 from tvr.checks import check
-from tvr.config import Config, parse
+from tvr.command_line import parse
+from tvr.config import Config
 from tvr.models.gare import ModelSettings
 from tvr.models.losses import LossSettings
 from tvr.utils.distributed import Ranks, launched_ranks

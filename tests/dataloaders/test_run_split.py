@@ -8,7 +8,7 @@ from lists import write_lists
 
 from tvr.build import Run
 from tvr.checks import check
-from tvr.config import parse
+from tvr.command_line import parse
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 

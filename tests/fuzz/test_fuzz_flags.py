@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvr.checks import check
-from tvr.config import flags, parse
+from tvr.command_line import parse
+from tvr.config import flags
 from tvr.utils.distributed import Ranks
 
 VALUES = (

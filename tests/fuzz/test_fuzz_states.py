@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_fuzz_checkpoints import content, odd_tensors, saved, small_model
 
 from tvr.build import Run
-from tvr.config import parse
+from tvr.command_line import parse
 from tvr.resume import moments, restore
 from tvr.step import Learner, Watch
 from tvr.utils.distributed import Ranks

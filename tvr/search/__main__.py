@@ -18,7 +18,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 from tvr.build import FROM_CHECKPOINT
-from tvr.config import Config, Parser, add_flag
+from tvr.command_line import Parser, add_flag
+from tvr.config import Config
 from tvr.dataloaders.reading import DECODERS
 from tvr.search.answers import as_json, as_table, printable, read_queries
 from tvr.search.engine import Engine, check

@@ -1,0 +1,65 @@
+"""The parser of `main_retrieval.py`, made from the fields of `Config`."""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from dataclasses import MISSING, Field
+from typing import Any
+
+from tvr.config import Config, flags
+from tvr.utils.arguments import zero_or_one
+from tvr.utils.errors import UserError
+
+DESCRIPTION = "Train or evaluate GARE, text-video retrieval with pair-specific increments."
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are the same kind of error as all others."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}\nSee {self.prog} --help for every flag.")
+
+
+def add_flag(parser: argparse._ActionsContainer, f: Field) -> None:
+    """Add the flag of a field of `Config`; without it on the command line, its value is MISSING."""
+    names = [f"--{f.name}"] + (["--local-rank"] if f.name == "local_rank" else [])
+    wanted = typing.get_type_hints(Config)[f.name]
+    kind = (typing.get_args(wanted) or (wanted,))[0]
+    shown = "" if f.default in (None, False) else f" (default {f.default})"
+    options: dict[str, Any] = {"help": (f.metadata["help"] + shown).replace("%", "%%")}
+    if kind is bool:
+        options |= {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
+    else:
+        options |= {"type": kind, "metavar": kind.__name__.upper()}
+    if f.metadata["choices"]:
+        # checked with everything else in tvr/checks.py, so that all problems come together
+        options["metavar"] = "{" + ",".join(map(str, f.metadata["choices"])) + "}"
+    if f.metadata["group"] == "dead":
+        options["nargs"] = "?"
+    parser.add_argument(*names, default=MISSING, **options)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `main_retrieval.py`, one argument per field of `Config`."""
+    # An abbreviated flag would hide a misspelt one
+    parser = Parser(prog="main_retrieval.py", description=DESCRIPTION, allow_abbrev=False)
+    sections = {f.metadata["group"]: None for f in flags()}
+    sections = {name: parser.add_argument_group(name) for name in sections}
+    for f in flags():
+        add_flag(sections[f.metadata["group"]], f)
+    return parser
+
+
+def parse(argv: list[str] | None = None) -> Config:
+    """The run's settings from the command line.
+
+    Raises:
+        UserError: an unknown flag, or a value that is not of the flag's kind.
+    """
+    values = {
+        name: value
+        for name, value in vars(build_parser().parse_args(argv)).items()
+        if value is not MISSING
+    }
+    return Config(**values, given=frozenset(values))
