@@ -1,5 +1,6 @@
 """What the end-to-end tests share: a small MSR-VTT of made-up videos, and runs on it."""
 
+import logging
 import signal
 import sys
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from programs import run_program
 from runs import evaluation, program, training
 
 from main_retrieval import main
+from tvr.utils.logging import LOGGER_NAME
 
 
 def pytest_addoption(parser):
@@ -20,6 +22,16 @@ def pytest_addoption(parser):
 def pytest_configure():
     """Ctrl-C works in the programs that tests start, also where a shell ran pytest with `&`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def quiet_after():
+    """A run in this process leaves its logger to nobody."""
+    yield
+    logger = logging.getLogger(LOGGER_NAME)
+    while logger.handlers:
+        logger.handlers.pop().close()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
