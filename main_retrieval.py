@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from pathlib import Path
 
 from tvr.agreement import refuse_other_settings
 from tvr.build import Run
@@ -13,6 +12,7 @@ from tvr.checks import check
 from tvr.command_line import parse
 from tvr.dataloaders.workers import deaths_reported
 from tvr.evaluate import run_evaluation
+from tvr.output_folder import make_output_dir, write_config
 from tvr.train import run_training
 from tvr.utils.distributed import (
     choose_device,
@@ -70,23 +70,8 @@ def run_program(argv: list[str] | None) -> None:
             "%d process(es) on %s, precision %s", ranks.world_size, device.type, run.precision
         )
         refuse_other_settings(config)
+        write_config(run, sys.argv[1:] if argv is None else argv)
         run_training(run) if config.do_train else run_evaluation(run)
-
-
-def make_output_dir(name: str) -> Path:
-    """The output folder, created where it is missing.
-
-    Raises:
-        UserError: the name is a file, or the folder cannot be made or written.
-    """
-    path = Path(name)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output_dir {path}: cannot be created ({error.strerror}).") from error
-    if not os.access(path, os.W_OK):
-        raise UserError(f"--output_dir {path}: you may not write there.")
-    return path
 
 
 if __name__ == "__main__":

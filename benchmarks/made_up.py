@@ -19,10 +19,11 @@ from tvr.dataloaders.augment import RandAugment
 from tvr.dataloaders.batches import PairBatch, on_device, trimmed
 from tvr.models.clip import build_backbone
 from tvr.models.gare import GARE
-from tvr.step import Learner, Observed, Watch, distribute, refuse_chunks, train_step
+from tvr.step import Learner, distribute, refuse_chunks, train_step
 from tvr.utils.distributed import Ranks, choose_device
 from tvr.utils.errors import UserError
 from tvr.utils.optim import build_optimizer, parameter_groups, set_learning_rate
+from tvr.watch import Observed, Watch
 
 END_TOKEN = 49407
 FEWEST_WORDS = 8  # tokens of the shortest made-up caption, or all where there may be fewer

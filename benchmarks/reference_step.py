@@ -46,11 +46,12 @@ from tvr.dataloaders.datasets import PairDataset, pair_loader
 from tvr.dataloaders.records import Split
 from tvr.dataloaders.sampler import Key, RankSampler
 from tvr.dataloaders.workers import checked
-from tvr.step import Observed, train_step
-from tvr.train import Progress
+from tvr.progress import Window
+from tvr.step import train_step
 from tvr.utils.arguments import count
 from tvr.utils.errors import UserError
 from tvr.utils.optim import schedule, set_learning_rate
+from tvr.watch import Observed
 
 PLAIN, OURS = "plain form", "ours"
 SHOWN = 10  # steps between two lines of a trajectory
@@ -96,7 +97,7 @@ def parse_args() -> argparse.Namespace:
 class Contender:
     """Batches of given captions, and what a step does with one, its number and its rate."""
 
-    batches: Callable[[list[list[Key]], Progress], Iterator[Any]]
+    batches: Callable[[list[list[Key]], Window], Iterator[Any]]
     step: Callable[[Any, int, float], Any]
     loss: Callable[[Any], float]  # from what `step` returns
 
@@ -119,18 +120,18 @@ class Bench:
 
         One more is taken before them.
         """
-        contender, progress = self.contenders[name], Progress(total_steps=0)
+        contender, window = self.contenders[name], Window()
         numbers = range(first, first + 1 + steps)
-        batches = contender.batches([self.keys[n % len(self.keys)] for n in numbers], progress)
+        batches = contender.batches([self.keys[n % len(self.keys)] for n in numbers], window)
         contender.step(next(batches), first, self.rate(first))
         synchronise(self.run.device)
-        progress.start_window()
+        window.restart()
         started = time.perf_counter()
         # not strict, which would wait for the end of the loader's processes
         for number, batch in zip(numbers[1:], batches, strict=False):
             contender.step(batch, number, self.rate(number))
         synchronise(self.run.device)
-        return time.perf_counter() - started, progress.waited
+        return time.perf_counter() - started, window.waited
 
 
 def plain(run: Run, split: Split) -> Contender:
@@ -143,8 +144,8 @@ def plain(run: Run, split: Split) -> Contender:
     )
     learner = PlainLearner(run, model, plain_optimizer(run, model))
 
-    def batches(keys: list[list[Key]], progress: Progress) -> Iterator[dict[str, torch.Tensor]]:
-        return progress.timed(iter(plain_loader(dataset, keys, config.workers, run.pin_memory)))
+    def batches(keys: list[list[Key]], window: Window) -> Iterator[dict[str, torch.Tensor]]:
+        return window.timed(iter(plain_loader(dataset, keys, config.workers, run.pin_memory)))
 
     return Contender(batches, learner.step, loss=float)
 
@@ -164,9 +165,9 @@ def ours(run: Run, split: Split) -> Contender:
         augment_later=run.device.type == "cuda",
     )
 
-    def batches(keys: list[list[Key]], progress: Progress) -> Iterator[PairBatch]:
+    def batches(keys: list[list[Key]], window: Window) -> Iterator[PairBatch]:
         loader = pair_loader(dataset, keys, config.workers, run.pin_memory)
-        return on_device(progress.timed(checked(loader)), run.device)
+        return on_device(window.timed(checked(loader)), run.device)
 
     def step(batch: PairBatch, number: int, rate: float) -> Observed:
         set_learning_rate(learner.optimizer, rate)
@@ -227,7 +228,7 @@ def trajectory(bench: Bench, steps: int) -> tuple[list[dict[str, Any]], dict[str
     keys = [bench.keys[n % len(bench.keys)] for n in range(steps)]
     losses: dict[str, list[float]] = {}
     for name, contender in bench.contenders.items():
-        batches = enumerate(contender.batches(keys, Progress(total_steps=0)))
+        batches = enumerate(contender.batches(keys, Window()))
         taken = [contender.step(batch, number, bench.rate(number)) for number, batch in batches]
         losses[name] = [contender.loss(step) for step in taken]
     pairs = list(zip(losses[PLAIN], losses[OURS], strict=True))

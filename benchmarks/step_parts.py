@@ -22,8 +22,9 @@ from tvr.config import Config
 from tvr.dataloaders.batches import PairBatch
 from tvr.models.losses import total_loss
 from tvr.models.score import TextFeatures, VideoFeatures
-from tvr.step import Features, Learner, Observed, StepSettings, differentiable, joined, objective
+from tvr.step import Features, Learner, StepSettings, differentiable, joined, objective
 from tvr.utils.optim import clamp_logit_scale, clip_gradients
+from tvr.watch import Observed
 
 AUGMENTATION, FORWARD, OBJECTIVE = "batch to device, augmented", "encoders forward", "ψ and loss"
 BACKWARD, UPDATE = "encoders backward", "clipping and update"

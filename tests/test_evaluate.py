@@ -93,7 +93,7 @@ def test_blocks_give_what_scoring_everything_at_once_gives(run, split, settings)
 
 def test_metrics_count_every_caption_and_every_video(run, split):
     gare = model(num_hidden_layers=2).train()
-    metrics = evaluate(run, gare, split)
+    metrics = evaluate(run, gare, split).metrics
     assert gare.training
     [sim_AB] = scored(run, gare, split, literal(gare.score))
     owners = split.video_of_caption()

@@ -13,10 +13,11 @@ from tvr.config import Config
 from tvr.dataloaders.batches import PairBatch
 from tvr.models.clip import TINY, Backbone, build_backbone
 from tvr.models.gare import GARE, ModelSettings
-from tvr.step import Learner, Watch, distribute, refuse_chunks, train_step
+from tvr.step import Learner, distribute, refuse_chunks, train_step
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 from tvr.utils.optim import build_optimizer, parameter_groups, set_learning_rate
+from tvr.watch import Watch
 
 PAIRS, FRAMES = 4, 2
 

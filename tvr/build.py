@@ -240,7 +240,7 @@ def build_model(run: Run, content: dict[str, Any] | None) -> GARE:
     config = run.config
     torch.manual_seed(config.seed)
     backbone = build_backbone(config.base_encoder, run.precision, pretrained=content is None)
-    model = GARE(backbone, config.model_settings())
+    model = GARE(backbone, config.model_settings(), psi_init=config.psi_init)
     if content is not None:
         ignored = load_model(model, content, Path(config.init_model))
         run.log.info("weights from %s", config.init_model)

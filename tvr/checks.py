@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 from tvr.config import Config, flags
@@ -23,6 +24,8 @@ AT_LEAST = {
     "epochs": 1,
     "batch_size_val": 1,
     "n_display": 1,
+    "eval_every": 0,
+    "schedule_epochs": 0,
     "max_frames": 1,
     "max_words": 3,
     "num_hidden_layers": 1,
@@ -53,12 +56,14 @@ TRAINING_ONLY = (
     *("max_grad_norm", "decay", "grad_clip", "n_display", "randaugment"),
     *("alpha", "beta", "lambda_dir", "lambda_epsilon", "lambda_lower", "kl", "kl_anchor"),
     *("kl_prior", "kl_normalize", "dir_form", "epsilon_form", "same_video"),
-    *("chunk_size", "grad_checkpointing", "allow_partial_training"),
+    *("chunk_size", "grad_checkpointing", "allow_partial_training", "schedule_epochs", "gather"),
+    *("psi_init", "eval_every", "log_increment", "wandb"),
     *("resume", "save_every", "keep_last", "on_nonfinite", "on_bad_video"),
 )
 PSI_ONLY = (
     *("query", "correct", "context", "eta", "alpha", "beta", "lambda_dir", "lambda_epsilon"),
     *("lambda_lower", "kl", "kl_anchor", "kl_prior", "kl_normalize", "dir_form", "epsilon_form"),
+    "psi_init",
 )
 EVALUATION_ONLY = (
     *("contact_sheet", "export_features", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank"),
@@ -76,7 +81,7 @@ def check(config: Config, ranks: Ranks) -> list[str]:
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the settings:\n  - " + "\n  - ".join(problems))
-    return without_effect(config)
+    return without_effect(config, ranks)
 
 
 def missing(config: Config) -> list[str]:
@@ -103,7 +108,7 @@ def out_of_range(config: Config) -> list[str]:
     for f in flags():
         value, choices = getattr(config, f.name), f.metadata["choices"]
         if choices and value not in choices:
-            allowed = ", ".join(map(str, choices))
+            allowed = ", ".join(str(choice) for choice in choices if choice is not None)
             problems.append(f"--{f.name} {value}: choose one of {allowed}.")
         elif isinstance(value, float) and not math.isfinite(value):
             problems.append(f"--{f.name} {value}: give a finite number.")
@@ -144,6 +149,8 @@ def contradictions(config: Config, ranks: Ranks) -> list[str]:
             "the flag out and set the number with --nproc_per_node."
         )
     problems += compiler_problems(config.compile)
+    if config.wandb is not None and find_spec("wandb") is None:
+        problems.append(f"--wandb {config.wandb}: wandb is not installed: pip install wandb.")
     if not re.fullmatch(r"error|skip:\d{1,9}", config.on_nonfinite):
         problems.append(f"--on_nonfinite {config.on_nonfinite}: give error or skip:N, skip:3 say.")
     if config.do_train:
@@ -216,7 +223,7 @@ def batch_problems(batch_size: int, world_size: int) -> list[str]:
     return []
 
 
-def without_effect(config: Config) -> list[str]:
+def without_effect(config: Config, ranks: Ranks) -> list[str]:
     """One line per flag that was given and changes nothing in this run."""
     idle: dict[str, str] = dict.fromkeys(DEAD, "it does nothing, here or in the release")
     if not config.do_train:
@@ -234,6 +241,10 @@ def without_effect(config: Config) -> list[str]:
         idle |= dict.fromkeys(PSI_ONLY, "--increment none has no Δ")
     if config.query == "text":
         idle["eta"] = "--query text has no gap"
+    if config.init_model is not None:
+        idle["psi_init"] = "ψ starts as it is in --init_model"
+    if ranks.world_size == 1:
+        idle["gather"] = "there is one process"
     if config.max_grad_norm <= RELEASE_TENSOR_NORM:
         idle["grad_clip"] = "after a global limit of 1 no tensor's own norm is above 1"
     if config.agg_module != "seqTransf":

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field
 from typing import Any
 
 from tvr.config import Config, flags
+from tvr.presets import NAMES, preset
 from tvr.utils.arguments import zero_or_one
 from tvr.utils.errors import UserError
 
@@ -34,7 +35,8 @@ def add_flag(parser: argparse._ActionsContainer, f: Field) -> None:
         options |= {"type": kind, "metavar": kind.__name__.upper()}
     if f.metadata["choices"]:
         # checked with everything else in tvr/checks.py, so that all problems come together
-        options["metavar"] = "{" + ",".join(map(str, f.metadata["choices"])) + "}"
+        choices = (str(choice) for choice in f.metadata["choices"] if choice is not None)
+        options["metavar"] = "{" + ",".join(choices) + "}"
     if f.metadata["group"] == "dead":
         options["nargs"] = "?"
     parser.add_argument(*names, default=MISSING, **options)
@@ -62,4 +64,13 @@ def parse(argv: list[str] | None = None) -> Config:
         for name, value in vars(build_parser().parse_args(argv)).items()
         if value is not MISSING
     }
-    return Config(**values, given=frozenset(values))
+    return Config(**preset_of(values) | values, given=frozenset(values))
+
+
+def preset_of(values: dict[str, Any]) -> dict[str, Any]:
+    """What `--preset` sets, if it is there; an unknown one is left to `tvr/checks.py`."""
+    if values.get("preset") not in NAMES:
+        return {}
+    defaults = {f.name: f.default for f in flags()}
+    asked = {name: values.get(name, defaults[name]) for name in ("datatype", "n_display", "device")}
+    return preset(values["preset"], **asked)

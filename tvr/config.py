@@ -31,6 +31,13 @@ class Config:
         None, "checkpoint to evaluate or to start from: ours or the authors'", group="run"
     )
     output_dir: str | None = flag(None, "folder for log, checkpoints and metrics", group="run")
+    preset: str | None = flag(
+        None,
+        "the paper's settings for the benchmark, or the authors' release's, instead of the "
+        "defaults; other flags win over it",
+        (None, "paper", "release"),
+        group="run",
+    )
     seed: int = flag(42, "decides every random choice", group="run")
     device: str = flag("auto", "where to compute", ("auto", "cpu", "cuda"), group="run")
     precision: str = flag(
@@ -63,6 +70,15 @@ class Config:
         group="run",
     )
     n_display: int = flag(50, "steps between two log lines", group="run")
+    eval_every: int = flag(
+        0, "steps between two evaluations, besides each epoch's end (0: none)", group="run"
+    )
+    log_increment: bool = flag(
+        False,
+        "log angles, lengths and distances of Δ, texts and videos, for positives and negatives",
+        group="run",
+    )
+    wandb: str | None = flag(None, "project of Weights & Biases to log to as well", group="run")
     dual_softmax: float = flag(
         0.0, "also report dual softmax at this temperature, 0.01 say (0: off)", group="run"
     )
@@ -134,6 +150,13 @@ class Config:
     correct: str = flag("text", "the side that Δ is added to", ("text", "video"), group="model")
     context: str = flag("frames", "what ψ attends to", ("frames", "words"), group="model")
     eta: int = flag(1, "sign of the gap", (1, -1), group="model")
+    psi_init: str = flag(
+        "normal",
+        "how ψ starts: normal: N(0, 0.02), as the paper and the release; identity: the release's "
+        "first initialisation, which it then overwrites; zero: Δ starts at 0",
+        ("normal", "identity", "zero"),
+        group="model",
+    )
     temp: float = flag(5.0, "temperature of the frame pooling", group="model")
     padding: str = flag(
         "mask",
@@ -189,6 +212,11 @@ class Config:
     coef_lr: float = flag(1e-3, "CLIP's rate is lr times this", group="optimisation")
     weight_decay: float = flag(0.2, "decoupled weight decay", group="optimisation")
     warmup_proportion: float = flag(0.1, "share of the steps that warm up", group="optimisation")
+    schedule_epochs: int = flag(
+        0,
+        "epochs that the learning rate's schedule is made for (0: --epochs; the release's: 5)",
+        group="optimisation",
+    )
     max_grad_norm: float = flag(1.0, "limit of the global gradient norm", group="optimisation")
     decay: str = flag(
         "standard",
@@ -200,6 +228,12 @@ class Config:
         "global",
         "release also limits each tensor's own norm",
         ("global", "release"),
+        group="optimisation",
+    )
+    gather: str = flag(
+        "exact",
+        "with W processes, exact: the gradient of one; release: the encoders' divided by W",
+        ("exact", "release"),
         group="optimisation",
     )
 

@@ -9,6 +9,7 @@ gives the same metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from tvr.export import export_features
 from tvr.models.gare import GARE
 from tvr.models.score import PairScores, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, slices, why_literal
+from tvr.rankings import EVALUATED, write_rankings
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
@@ -36,8 +38,16 @@ TEXTS_PER_BLOCK = 32  # with 128 videos, the pairs whose increments the literal 
 Score = Callable[[TextFeatures, Sequence[VideoFeatures]], Tensor]
 
 
-def evaluate(run: Run, model: GARE, split: Split) -> dict[str, dict]:
-    """The metrics of both directions, on every rank.
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of both directions, and the scores sim_AB that they are of."""
+
+    metrics: dict[str, dict]
+    sim_AB: np.ndarray
+
+
+def evaluate(run: Run, model: GARE, split: Split) -> Evaluation:
+    """Every caption against every video of a split, on every rank.
 
     Raises:
         UserError: a video cannot be read, or a score is not a finite number.
@@ -45,7 +55,7 @@ def evaluate(run: Run, model: GARE, split: Split) -> dict[str, dict]:
     with evaluating(model):
         text = encode_texts(run, model, [caption.text for caption in split.captions])
         sim_AB = similarities(model_score(run, model), text, encode_clips(run, model, split))
-    return ranked(sim_AB, sim_AB, split)
+    return Evaluation(ranked(sim_AB, sim_AB, split), sim_AB)
 
 
 def ranked(t2v_AB: np.ndarray, v2t_AB: np.ndarray, split: Split) -> dict[str, dict]:
@@ -139,6 +149,7 @@ def report_ways(
     path = run.output_dir / "metrics.json"
     write_json(path, {**run.report(split), "results": results})
     run.log.info("wrote %s", path)
+    write_rankings(run, EVALUATED, sim_AB, split)
     if run.config.contact_sheet:
         sheet = run.output_dir / "contact_sheet.jpg"
         draw_contact_sheet(sheet, sim_AB, split, run.config.contact_sheet)

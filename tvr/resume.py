@@ -32,7 +32,7 @@ FREE = (
     *("batch_size_val", "world_size", "contact_sheet", "export_features", "interaction"),
     *("dual_softmax", "sinkhorn", "qb_norm", "qb_bank", "center", "distributed"),
     *("allow_partial_gallery", "allow_partial_training", "do_eval", "on_nonfinite"),
-    *("on_bad_video", "decode_timeout"),
+    *("on_bad_video", "decode_timeout", "preset", "log_increment", "wandb"),
 )
 
 
@@ -43,8 +43,8 @@ MOST_VALUES = 10_000  # that two results have, with a large margin
 class Position:
     """How far a training has come.
 
-    `step` updates are done, the first `evaluated` epochs evaluated, and `results` found so far;
-    `skipped` updates were left out because they were not finite.
+    `step` updates are done, the last evaluation was after `evaluated` of them, `results` were found
+    so far, and `skipped` updates were left out because they were not finite.
     """
 
     step: int = 0
@@ -187,7 +187,8 @@ def are_results(results: Any) -> bool:
     try:
         for result in results.values():
             table(result)
-            if type(result["epoch"]) is not int or not isinstance(result["label"], str):
+            whole = type(result["epoch"]) is int and type(result["step"]) is int
+            if not whole or not isinstance(result["label"], str):
                 return False
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         return False

@@ -5,7 +5,6 @@ Shapes: B captions of this process, U their distinct clips, F frames, D embeddin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,30 +18,49 @@ from torch.optim import AdamW
 from tvr.build import Run
 from tvr.dataloaders.batches import PairBatch
 from tvr.models.gare import GARE, Encoders
+from tvr.models.geometry import delta_statistics, geometry_statistics
 from tvr.models.losses import LossSettings, total_loss
 from tvr.models.score import TextFeatures, VideoFeatures
-from tvr.utils.distributed import average_gradients, broadcast_weights, gather_with_grad
+from tvr.utils.distributed import (
+    average_gradients,
+    broadcast_weights,
+    gather_with_grad,
+    world_size,
+)
 from tvr.utils.errors import UserError
-from tvr.utils.optim import clamp_logit_scale, clip_gradients
+from tvr.utils.optim import clamp_logit_scale, clip_gradients, part_norms
+from tvr.watch import Observed, Watch
 
 Features = tuple[TextFeatures, VideoFeatures, Tensor]
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How a step gets its gradients: whole or in chunks, Δ folded or literal, which precision."""
+    """How a step gets its gradients: whole or in chunks, Δ folded or literal, which precision.
+
+    `release_gather` makes the gradient of several processes the release's; `geometry` asks for the
+    geometry of Δ beside the loss terms.
+    """
 
     loss: LossSettings
     chunk_size: int = 0
     folded: bool = True
+    release_gather: bool = False
+    geometry: bool = False
     autocast: Callable[[], AbstractContextManager] = nullcontext
 
     @staticmethod
     def of(run: Run) -> StepSettings:
         """What the flags ask for."""
         config = run.config
-        folded = config.scoring == "fast"
-        return StepSettings(config.loss_settings(), config.chunk_size, folded, run.autocast)
+        return StepSettings(
+            config.loss_settings(),
+            config.chunk_size,
+            folded=config.scoring == "fast",
+            release_gather=config.gather == "release",
+            geometry=config.log_increment,
+            autocast=run.autocast,
+        )
 
 
 @dataclass
@@ -54,81 +72,6 @@ class Learner:
     encoders: nn.Module
     optimizer: AdamW
     watch: Watch
-
-
-class Observed:
-    """What a step measured, on its way to the host, and the captions that it was about."""
-
-    def __init__(self, step: int, measured: dict[str, Tensor], caption_B: Tensor) -> None:
-        self.step, self.names, self.caption_B = step, tuple(measured), caption_B
-        values_V = torch.stack([value.detach().float() for value in measured.values()])
-        of_loss = torch.stack([values_V[self.names.index(name)] for name in ("loss", "grad_norm")])
-        self.broken = 1 - of_loss.isfinite().all().float()
-        self._host_V = values_V.to("cpu", non_blocking=True)
-        self._there = torch.cuda.Event() if values_V.is_cuda else None
-        if self._there is not None:
-            self._there.record()
-
-    def numbers(self) -> dict[str, float]:
-        """The values; waits until this step's are there, and for nothing that came after."""
-        if self._there is not None:
-            self._there.synchronize()
-        return dict(zip(self.names, self._host_V.tolist(), strict=True))
-
-
-@dataclass
-class Watch:
-    """Notices a loss or gradient that is not finite, without waiting for the device.
-
-    The device itself leaves out that update, and all later ones once there are more than
-    `allowed` (`broken` counts them); the host looks at a step's values when the next step has been
-    handed to the device.
-    """
-
-    broken: Tensor
-    captions: Callable[[list[int]], list[str]]
-    warn: Callable[[str], None]
-    allowed: int = 0
-    skipped: int = 0
-    latest: Observed | None = None
-
-    def add(self, observed: Observed) -> Tensor:
-        """Take note of a step, and look at the one before; 1 if it is not to update, else 0.
-
-        Raises:
-            UserError: that one's loss or gradient was not finite, and no more may be left out.
-        """
-        self.broken += observed.broken
-        before, self.latest = self.latest, observed
-        if before is not None:
-            self.check(before)
-        return torch.maximum(observed.broken, (self.broken > self.allowed).float())
-
-    def flush(self) -> None:
-        """Look at the last step; raises as `add`."""
-        last, self.latest = self.latest, None
-        if last is not None:
-            self.check(last)
-
-    def check(self, observed: Observed) -> None:
-        """Look at a step's values, and wait until they are there."""
-        values = observed.numbers()
-        if math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]):
-            return
-        captions = self.captions(gather_with_grad(observed.caption_B).tolist())
-        problem = (
-            f"step {observed.step}: the loss or its gradient is not finite ({values}). It updates "
-            f"nothing. Lower --lr, or look at these captions and their videos: {captions}"
-        )
-        if self.skipped == self.allowed:
-            raise UserError(problem)
-        self.skipped += 1
-        self.warn(f"warning: {self.skipped} of {self.allowed} left out: {problem}")
-
-    def go_on_after(self, skipped: int) -> None:
-        """Start with this many updates left out already."""
-        self.skipped = skipped
-        self.broken.fill_(skipped)
 
 
 def distribute(run: Run, model: GARE) -> nn.Module:
@@ -148,7 +91,9 @@ def distribute(run: Run, model: GARE) -> nn.Module:
 
 
 def train_step(learner: Learner, batch: PairBatch, step: int) -> Observed:
-    """One update; returns the loss terms, the logit scale and the gradient norm before clipping.
+    """One update; returns the loss terms, the logit scale and the gradient norms before clipping.
+
+    Names with a slash are details: norms of the parts, statistics of Δ.
 
     Raises:
         UserError: the loss or the gradient of the step before was not finite.
@@ -158,8 +103,11 @@ def train_step(learner: Learner, batch: PairBatch, step: int) -> Observed:
     # The same dropout on every rank, and in every run that reaches this step
     torch.manual_seed(config.seed * 1_000_003 + step)
     terms = gradients(model, learner.encoders, batch, StepSettings.of(run))
-    norm = clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip)
+    parts = part_norms(model)
+    norm = torch.stack(list(parts.values())).norm()
+    clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip, norm)
     measured = {**terms, "scale": model.clip.logit_scale.exp(), "grad_norm": norm}
+    measured |= {f"grad_norm/{name}": part for name, part in parts.items()}
     observed = Observed(step, measured, batch.caption_B)
     optimizer.found_inf = learner.watch.add(observed)
     optimizer.step()
@@ -188,7 +136,21 @@ def gradients(
         terms = _in_chunks(model, encoders, batch, settings)
     if model.psi is not None:
         average_gradients(model.psi.parameters())
+    if settings.release_gather:
+        as_release_gathers(model)
     return terms
+
+
+def as_release_gathers(model: GARE) -> None:
+    """Make the exact gradient that of the release with W processes: the encoders' divided by W.
+
+    There every process has the whole loss, the way back from the gathered features keeps the
+    process's own, and the mean over processes follows. The logit scale and ψ come after it.
+    """
+    for name, parameter in model.named_parameters():
+        after = name == "clip.logit_scale" or name.startswith("psi.")
+        if parameter.grad is not None and not after:
+            parameter.grad /= world_size()
 
 
 def objective(
@@ -199,13 +161,18 @@ def objective(
     batch: PairBatch,
     settings: StepSettings,
 ) -> dict[str, Tensor]:
-    """The loss terms from this rank's features; in fp32 also where the encoders run in less."""
+    """The loss terms and statistics of Δ from this rank's features, in fp32 in any case."""
     video = video[batch.clip_B]
     video = VideoFeatures(gather_with_grad(video.frames_BFD), gather_with_grad(video.mask_BF))
     with torch.autocast(scale.device.type, enabled=False):
         scores = model.score(text, video, settings.folded)
         video_B = gather_with_grad(batch.video_B)
-        return total_loss(scores.sim_AB, scores.delta_ABD, scale, video_B, settings.loss)
+        terms = total_loss(scores.sim_AB, scores.delta_ABD, scale, video_B, settings.loss)
+        if scores.delta_ABD is not None:
+            terms |= delta_statistics(scores.delta_ABD)
+        if settings.geometry:
+            terms |= geometry_statistics(text, video, scores, model.settings)
+    return terms
 
 
 def _in_chunks(

@@ -15,9 +15,10 @@ from test_fuzz_checkpoints import content, odd_tensors, saved, small_model
 from tvr.build import Run
 from tvr.command_line import parse
 from tvr.resume import moments, restore
-from tvr.step import Learner, Watch
+from tvr.step import Learner
 from tvr.utils.distributed import Ranks
 from tvr.utils.metrics import table
+from tvr.watch import Watch
 
 DATA = "0123456789abcdef"
 

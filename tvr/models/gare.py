@@ -19,7 +19,14 @@ class GARE(Scorer):
     With `increment="none"` it is the paper's baseline: the same model with Δ = 0 and no ψ.
     """
 
-    def __init__(self, backbone: Backbone, settings: ModelSettings, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        settings: ModelSettings,
+        dropout: float = 0.3,
+        psi_init: str = "normal",
+    ) -> None:
+        """`psi_init` is how ψ starts, see `Increment.start`."""
         # drawn before ψ, so that a seed means the same weights with and without ψ
         temporal = temporal_module(settings, backbone)
         super().__init__(settings, backbone.width, dropout)
@@ -29,6 +36,8 @@ class GARE(Scorer):
         self.register_buffer("pixel_mean", _channels(backbone.mean), persistent=False)
         self.register_buffer("pixel_std", _channels(backbone.std), persistent=False)
         self._initialise()
+        if self.psi is not None:
+            self.psi.start(psi_init)
         image_stem(self.clip).requires_grad_(False)
 
     def _initialise(self) -> None:

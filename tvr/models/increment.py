@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from tvr.models.dropout import DropoutByText
@@ -38,6 +39,20 @@ class Increment(nn.Module):
         self.dropout = DropoutByText(dropout, text_dim)
         self.norm_out = nn.LayerNorm(width)
         self.mean = nn.Linear(width, width)
+
+    @torch.no_grad()
+    def start(self, how: str) -> None:
+        """Other starting weights than `normal`, which all linear layers have already.
+
+        `identity` makes every W the identity, as the authors' release does before it overwrites
+        that; LN3 then gives Δ the norm √D. `zero` makes W_μ zero, so that Δ starts at 0.
+        """
+        assert how in ("normal", "identity", "zero"), how
+        for part in self.children():
+            if isinstance(part, nn.Linear) and how == "identity":
+                nn.init.eye_(part.weight)
+        if how == "zero":
+            nn.init.zeros_(self.mean.weight)
 
     def forward(self, query_NMD: Tensor, context_NFD: Tensor, mask_NF: Tensor | None) -> Tensor:
         """Returns delta_NMD. `mask_NF` is True for real context vectors; None attends to all."""

@@ -65,10 +65,14 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class PairScores:
-    """sim_AB is the cosine s_ij in [-1, 1]; delta_ABD is None for the baseline."""
+    """sim_AB is the cosine s_ij in [-1, 1]; delta_ABD is None for the baseline.
+
+    pooled_ABD is the pooled video p_ij before any correction, where the score makes it.
+    """
 
     sim_AB: Tensor
     delta_ABD: Tensor | None
+    pooled_ABD: Tensor | None = None
 
 
 class Scorer(nn.Module):
@@ -134,7 +138,7 @@ class Scorer(nn.Module):
         pooled_ABD = pool_frames(
             text.text_AD, video.frames_BFD, video.mask_BF, s.temp, padding=s.padding
         )
-        text_ABD = text.text_AD[:, None]
+        text_ABD, video_ABD = text.text_AD[:, None], pooled_ABD
         delta_ABD = None
         if self.psi is not None:
             increments = self.increments_folded if folded else self.increments
@@ -142,8 +146,8 @@ class Scorer(nn.Module):
             if s.correct == "text":
                 text_ABD = text_ABD + delta_ABD
             else:
-                pooled_ABD = pooled_ABD + delta_ABD
-        return PairScores(cosine(text_ABD, pooled_ABD), delta_ABD)
+                video_ABD = pooled_ABD + delta_ABD
+        return PairScores(cosine(text_ABD, video_ABD), delta_ABD, pooled_ABD)
 
 
 def cosine(x: Tensor, y: Tensor, epsilon: float = 1e-8) -> Tensor:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -63,10 +66,18 @@ def commit() -> str | None:
     return described.stdout.strip()
 
 
+PACKAGES = ("torchvision", "open_clip_torch", "timm", "numpy", "decord", "opencv-python-headless")
+
+
 def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run may depend on besides its settings."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    return {"python": platform.python_version(), "torch": torch.__version__, "device": name}
+    found = {"python": platform.python_version(), "torch": torch.__version__, "device": name}
+    found |= {"system": platform.platform(), "cores": str(os.cpu_count())}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def processor() -> str:

@@ -47,11 +47,18 @@ def video_to_text_ranks(sim_AB: np.ndarray, video_of_caption_A: np.ndarray) -> n
     are then ranked as one candidate. With one caption per video this is ordinary ranking.
     """
     refuse_non_finite(sim_AB)  # the maximum below could hide one
-    owner_A = np.asarray(video_of_caption_A)
+    best_CB, described_C = best_of_videos(sim_AB, np.asarray(video_of_caption_A))
+    return ranks(best_CB[:, described_C].T, np.arange(len(described_C)))
+
+
+def best_of_videos(sim_AB: np.ndarray, owner_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each described video's best score among its captions, best_CB, and which these videos are.
+
+    `owner_A` is the video of each caption, C videos have any.
+    """
     order_A = np.argsort(owner_A, kind="stable")
-    described, starts = np.unique(owner_A[order_A], return_index=True)
-    best_CB = np.maximum.reduceat(sim_AB[order_A], starts, axis=0)
-    return ranks(best_CB[:, described].T, np.arange(len(described)))
+    described_C, starts = np.unique(owner_A[order_A], return_index=True)
+    return np.maximum.reduceat(sim_AB[order_A], starts, axis=0), described_C
 
 
 def summarise(ranks_Q: np.ndarray, seed: int = 0) -> dict[str, float | list[float]]:

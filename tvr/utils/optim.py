@@ -71,6 +71,7 @@ def parameter_groups(
     return [
         {
             "params": parameters,
+            "of": "clip" if is_clip else "new",
             "base_lr": lr * (coef_lr if is_clip else 1.0),
             "lr": 0.0,
             "weight_decay": weight_decay if decays else 0.0,
@@ -79,14 +80,30 @@ def parameter_groups(
     ]
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, how: str) -> Tensor:
+def part_norms(model: nn.Module) -> dict[str, Tensor]:
+    """The norm of the gradients of each of the model's direct parts that has some, by its name."""
+    found = {}
+    for name, part in model.named_children():
+        gradients = [p.grad for p in part.parameters() if p.grad is not None]
+        if gradients:
+            found[name] = nn.utils.get_total_norm(gradients)
+    return found
+
+
+def clip_gradients(
+    parameters: Iterable[nn.Parameter], limit: float, how: str, norm: Tensor | None = None
+) -> Tensor:
     """Scale gradients to a global norm of at most `limit`; returns the norm before.
+
+    `norm` is that norm where it is known already.
 
     `how="release"` then limits every tensor's own norm to 1, as the authors' optimiser does. With
     a global limit of 1 or less, which is the default, that changes nothing.
     """
     parameters = list(parameters)
-    norm = nn.utils.clip_grad_norm_(parameters, limit)
+    if norm is None:
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     if how == "release":
         for parameter in parameters:
             nn.utils.clip_grad_norm_(parameter, RELEASE_TENSOR_NORM)

@@ -1,0 +1,103 @@
+"""Where Δ points and how far it leads: angles, lengths and distances of every pair.
+
+The corrected side of a pair is x (the text t_i, with `correct="video"` the pooled video p_ij), the
+other side is y, and x^Δ = x + Δ.
+
+Shapes: A texts, B videos, D embedding width, R the texts of this process; pair (i, i) of all texts
+is a positive.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tvr.models.pooling import mean_frame
+from tvr.models.score import ModelSettings, PairScores, TextFeatures, VideoFeatures
+from tvr.utils.distributed import rank, sum_over_ranks, world_size
+
+SMALLEST = 1e-12  # a length that is divided by
+
+
+def pair_geometry(
+    text: TextFeatures, video: VideoFeatures, scores: PairScores, settings: ModelSettings
+) -> dict[str, Tensor]:
+    """Quantities of every pair, each (A, B): lengths, distances, cosines, and angles in degrees.
+
+    Without Δ those of texts and pooled videos alone: `norm_text`, `norm_video`, `distance`,
+    `cosine`. With Δ also `norm_delta`, the angles `angle_gap` of Δ with the gap η·(v̄_j − t_i) and
+    `angle_x` with the corrected side, and after the correction `norm_corrected` = ‖x^Δ‖,
+    `distance_corrected` = ‖x^Δ − y‖ and `cosine_corrected`, which is the score.
+    """
+    text_AD, pooled_ABD = text.text_AD, scores.pooled_ABD
+    assert pooled_ABD is not None, "the score by mean frames has no pooled video"
+    t_AB, p_AB = text_AD.norm(dim=-1)[:, None].expand(pooled_ABD.shape[:2]), pooled_ABD.norm(dim=-1)
+    tp_AB = torch.einsum("ad,abd->ab", text_AD, pooled_ABD)
+    squared_AB = t_AB.square() + p_AB.square() - 2 * tp_AB
+    found = {
+        "norm_text": t_AB,
+        "norm_video": p_AB,
+        "distance": root(squared_AB),
+        "cosine": tp_AB / (t_AB * p_AB).clamp_min(SMALLEST),
+    }
+    if scores.delta_ABD is None:
+        return found
+    delta_ABD = scores.delta_ABD
+    mean_BD = mean_frame(video.frames_BFD, video.mask_BF, settings.padding)
+    d_AB = delta_ABD.norm(dim=-1)
+    dt_AB = torch.einsum("abd,ad->ab", delta_ABD, text_AD)
+    dp_AB = torch.linalg.vecdot(delta_ABD, pooled_ABD)
+    d_gap_AB = settings.eta * (torch.einsum("abd,bd->ab", delta_ABD, mean_BD) - dt_AB)
+    gap_AB = torch.cdist(text_AD, mean_BD)
+    # Δ times x and times y
+    on_text = settings.correct == "text"
+    x_AB, dx_AB, dy_AB = (t_AB, dt_AB, dp_AB) if on_text else (p_AB, dp_AB, dt_AB)
+    return found | {
+        "norm_delta": d_AB,
+        "angle_gap": degrees(d_gap_AB / (d_AB * gap_AB).clamp_min(SMALLEST)),
+        "angle_x": degrees(dx_AB / (d_AB * x_AB).clamp_min(SMALLEST)),
+        "norm_corrected": root(x_AB.square() + d_AB.square() + 2 * dx_AB),
+        "distance_corrected": root(squared_AB + d_AB.square() + 2 * (dx_AB - dy_AB)),
+        "cosine_corrected": scores.sim_AB,
+    }
+
+
+def root(squared: Tensor) -> Tensor:
+    """The root of a squared length, which rounding may have carried below 0."""
+    return squared.clamp_min(0).sqrt()
+
+
+def degrees(cosine: Tensor) -> Tensor:
+    """The angle of a cosine, which rounding may have carried past 1."""
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+
+
+@torch.no_grad()
+def delta_statistics(delta_RBD: Tensor) -> dict[str, Tensor]:
+    """Of all processes' pairs: the mean of ‖Δ‖, and per anchor its spread over the candidates."""
+    norm_RB = delta_RBD.norm(dim=-1)
+    return over_ranks(
+        {"delta/norm": norm_RB.mean(), "delta/norm_sd": norm_RB.std(dim=1).mean()},
+    )
+
+
+@torch.no_grad()
+def geometry_statistics(
+    text: TextFeatures, video: VideoFeatures, scores: PairScores, settings: ModelSettings
+) -> dict[str, Tensor]:
+    """The means of `pair_geometry` over the positives and over the negatives of all processes."""
+    found = pair_geometry(text, video, scores, settings)
+    rows, columns = scores.sim_AB.shape
+    first = rank() * rows
+    means = {}
+    for name, value_RB in found.items():
+        positive = value_RB.diagonal(first).mean()
+        means[f"positive/{name}"] = positive
+        means[f"negative/{name}"] = (value_RB.mean() * columns - positive) / (columns - 1)
+    return over_ranks(means)
+
+
+def over_ranks(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over processes, each of which has equally many texts, in one exchange."""
+    mean_V = sum_over_ranks(torch.stack(list(values.values()))) / world_size()
+    return dict(zip(values, mean_V.unbind(), strict=True))

@@ -1,0 +1,61 @@
+"""The output folder of a run, and config.json in it: what was asked for, by which code, where."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from tvr.build import Run
+from tvr.checkpoint import write_json
+from tvr.presets import deviations
+from tvr.utils.errors import UserError
+from tvr.utils.logging import commit, environment
+
+CONFIG = "config.json"
+
+
+def make_output_dir(name: str) -> Path:
+    """The output folder, created where it is missing.
+
+    Raises:
+        UserError: the name is a file, or the folder cannot be made or written.
+    """
+    path = Path(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir {path}: cannot be created ({error.strerror}).") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"--output_dir {path}: you may not write there.")
+    return path
+
+
+def write_config(run: Run, arguments: Sequence[str]) -> None:
+    """Write config.json into the output folder, on the main process, and log the command.
+
+    Raises:
+        LocalError: it cannot be written.
+    """
+    if not run.ranks.is_main:
+        return
+    command = shlex.join(["main_retrieval.py", *arguments])
+    settings = run.settings_in_force()
+    run.log.info("%s", command)
+    write_json(
+        run.output_dir / CONFIG,
+        {
+            "command": command,
+            "processes": run.ranks.world_size,
+            "precision": run.precision,
+            "commit": commit(),
+            "environment": environment(run.device),
+            "settings": settings,
+            "not_the_papers": {
+                name: {"paper": paper, "here": here}
+                for name, (paper, here) in deviations(run.config.public()).items()
+                if name in settings
+            },
+        },
+    )
