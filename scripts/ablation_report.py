@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.ablation_runs import DEFAULT, slug
+from scripts.ablation_runs import DEFAULT, base_flags, slug
 from scripts.ablation_tables import Row
-from scripts.settings import canonical, settings
 from tvr.dataloaders.benchmarks import protocols
+from tvr.presets import canonical
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 COLUMNS = [
@@ -56,7 +56,7 @@ def published(datatype: str, table: str, row: Row) -> dict[str, str]:
     with PUBLISHED.open(newline="", encoding="utf-8") as file:
         numbers = {(r["datatype"], r["table"], r["row"]): r for r in csv.DictReader(file)}
     found = numbers.get((datatype, table, row.name))
-    if found is None and slug(row.flags.split(), settings("training", datatype)) == DEFAULT:
+    if found is None and slug(row.flags.split(), base_flags(datatype)) == DEFAULT:
         found = numbers.get((datatype, "", "GARE"))
     return {column: found[column] for column in COLUMNS if found[column]} if found else {}
 

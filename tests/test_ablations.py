@@ -9,10 +9,9 @@ import pytest
 from programs import ROOT, run_program
 
 from scripts.ablation_report import COLUMNS, PUBLISHED, line, published, write_csv, write_markdown
-from scripts.ablation_runs import effective, last_words, locked, plan, slug, train
+from scripts.ablation_runs import base_flags, effective, last_words, locked, plan, slug, train
 from scripts.ablation_tables import TABLES, described
 from scripts.ablations import requested
-from scripts.settings import settings
 from tvr.utils.errors import UserError
 
 SMALL = (
@@ -123,7 +122,7 @@ def test_an_interrupted_training_is_run_again(tmp_path):
         "(folder / 'checkpoint_last.pt').touch()\n"
         "sys.exit(0 if again else 'killed')\n"
     )
-    training = plan(settings("training", "msvd"), ["--alpha", "3"], 5, tmp_path)
+    training = plan(base_flags("msvd"), ["--alpha", "3"], 5, tmp_path)
     assert training.folder == tmp_path / "runs/alpha-3.0/seed-5"
     with pytest.raises(UserError, match=r"output.txt ends with:\nkilled\n.* exit code 1"):
         train(training, [sys.executable, str(launcher)], keep=False)
@@ -194,7 +193,7 @@ def test_the_data_set_of_the_command_line_wins():
 
 
 def test_rows_that_are_the_default_have_one_name():
-    base = settings("training", "msrvtt")
+    base = base_flags("msrvtt")
     for flags in ([], ["--query", "gap"], ["--alpha", "2.0"], ["--kl_prior", "1"]):
         assert slug(flags, base) == "default"
     assert slug(["--alpha", "3", "--eta", "-1"], base) == "eta--1_alpha-3.0"
@@ -236,7 +235,7 @@ def test_every_published_number_belongs_to_a_row():
 
 def slug_is_default(entry):
     flags = row(entry["table"], entry["row"]).flags.split()
-    return slug(flags, settings("training", entry["datatype"])) == "default"
+    return slug(flags, base_flags(entry["datatype"])) == "default"
 
 
 def metrics(value, complete=True, protocol=None):

@@ -216,3 +216,27 @@ def test_compiled_towers_give_the_same_gradient_for_every_length(monkeypatch):
     assert plain_names == compiled_names
     for one, other in zip(plain, compiled, strict=True):
         assert (one - other).norm() <= 1e-4 * one.norm()
+
+
+def test_the_norms_of_the_parts_are_measured():
+    it = learner()
+    found = train_step(it, batch(), 0).numbers()
+    parts = [found[f"grad_norm/{name}"] for name in ("clip", "temporal", "psi")]
+    assert math.hypot(*parts) == pytest.approx(found["grad_norm"], rel=1e-6)
+    assert {"delta/norm", "delta/norm_sd"} <= found.keys()
+    assert not any(name.startswith("positive/") for name in found)
+
+
+def test_geometry_is_measured_when_asked_for_and_changes_nothing():
+    plain, watched = learner(), learner(log_increment=True)
+    train_step(plain, batch(), 0)
+    found = train_step(watched, batch(), 0).numbers()
+    assert {"positive/angle_gap", "negative/distance_corrected"} <= found.keys()
+    for name, weight in plain.model.named_parameters():
+        assert torch.equal(weight, watched.model.get_parameter(name)), name
+
+
+def test_the_baseline_has_geometry_without_increments():
+    found = train_step(learner(increment="none", log_increment=True), batch(), 0).numbers()
+    assert "positive/cosine" in found
+    assert not any("delta" in name or "angle" in name for name in found)
