@@ -27,7 +27,11 @@ TINY = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     "quick_gelu": True,
 }
-KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", "tiny")
+# Encoders that start at random, by their names
+FROM_SCRATCH: dict[str, dict[str, Any]] = {
+    "tiny": TINY,
+}
+KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", *FROM_SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
     """
     half = precision == "fp16"
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    if name == "tiny":
-        model = open_clip.CLIP(**TINY, cast_dtype=torch.float16 if half else None)
+    if name in FROM_SCRATCH:
+        model = open_clip.CLIP(**FROM_SCRATCH[name], cast_dtype=torch.float16 if half else None)
     elif name.startswith("open_clip:"):
         model, mean, std = open_clip_model(name, half, pretrained)
     elif name in OPENAI_SHA256 and not pretrained:
