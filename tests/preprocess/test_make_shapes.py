@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 from ffmpeg_tools import find_ffmpeg
-from make_shapes import Plan, annotations, render
+from made_up_set import encode
+from make_shapes import Plan, annotations, drawn
 from media_helpers import assert_refused, files_under, read_video, run_script
 from shapes_scene import HEIGHT, WIDTH, place
 from shapes_words import (
@@ -108,7 +109,7 @@ def test_each_video_has_its_own_chance_by_seed_and_index(tmp_path):
     shown = []
     for seed, index in ((0, 0), (0, 1), (1, 0)):
         plan = Plan(train=10, test=1, captions=1, seconds=0.2, seed=seed)
-        render(clip, index, plan, find_ffmpeg(), tmp_path / "clip.mp4")
+        encode(drawn(clip, index, plan), find_ffmpeg(), tmp_path / "clip.mp4")
         shown.append(read_video(tmp_path / "clip.mp4")[1].tobytes())
     assert len(set(shown)) == 3
 
