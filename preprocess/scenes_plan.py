@@ -2,8 +2,7 @@
 
 The kinds of pairs, by what the two videos of a pair differ in:
 
-* "order": the same in the other order, frame by frame. A bag of frames or of words is the same
-  for both.
+* "order": which motion comes first. The frames are the same, and so are the words for them.
 * "named": one thing that captions name. The colour (two actors exchange theirs), the shape, a
   motion, or the background, which all captions of these two then name.
 * "unnamed": only what no caption of the two names, which are the distractors, the places, the
@@ -11,11 +10,12 @@ The kinds of pairs, by what the two videos of a pair differ in:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from made_up_words import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from made_up_words import BACKGROUNDS, COLOURS, SHAPES, SIZES, one
 from scenes_words import MOTIONS, Clip, Event, Thing
 
 # Per cent of a split's videos that are in such a pair; chosen before anything was trained
@@ -23,7 +23,7 @@ TRAIN_PAIRS = {"order": 40, "unnamed": 30, "named": 20}
 TEST_PAIRS = {"order": 40, "named": 20}
 SECONDS = (2, 3, 4)  # of each of the two motions
 GROUND_SHARE = 0.5  # of the captions name the background
-LEAST_TRAIN = 40  # videos that show every shape, colour, motion and background
+LEAST_TRAIN = 16  # videos: with their pairs, 10 draws from each deck, of which none has over 8
 
 
 def story_count() -> int:
@@ -40,21 +40,23 @@ def _deck(values: Sequence, rng: np.random.Generator) -> Iterator:
 
 
 class _Drawing:
-    """Draws clips whose stories are new, whatever their order."""
+    """Draws clips whose stories are new, whatever their order.
+
+    The first actor, its motion and the background come from decks, so that all values of each
+    come up soon; the rest is drawn freely.
+    """
 
     def __init__(self, rng: np.random.Generator, used: set[frozenset]) -> None:
-        self.used = used
+        self.rng, self.used = rng, used
         self.shapes, self.colours = _deck([*SHAPES], rng), _deck([*COLOURS], rng)
-        self.sizes, self.motions = _deck([*SIZES], rng), _deck([*MOTIONS], rng)
-        self.backgrounds, self.seconds = _deck([*BACKGROUNDS], rng), _deck(SECONDS, rng)
-        self.actor_counts, self.thing_counts = _deck((1, 2), rng), _deck((2, 3), rng)
+        self.motions, self.backgrounds = _deck([*MOTIONS], rng), _deck([*BACKGROUNDS], rng)
         self.changes = _deck(("colour", "shape", "motion", "background"), rng)
 
-    def thing(self) -> Thing:
-        return Thing(next(self.shapes), next(self.colours), next(self.sizes))
+    def any(self, values: Iterable) -> Any:
+        return one(self.rng, tuple(values))
 
-    def event(self, thing: Thing) -> Event:
-        return Event(thing, next(self.motions), next(self.seconds))
+    def thing(self) -> Thing:
+        return Thing(self.any(SHAPES), self.any(COLOURS), self.any(SIZES))
 
     def takes(self, events: tuple[Event, Event]) -> bool:
         """Return whether the events make a new story; if so, it is new no more."""
@@ -68,57 +70,60 @@ class _Drawing:
 
     def events(self) -> tuple[Event, Event]:
         """Draw a new story of one actor or two."""
+        thing = Thing(next(self.shapes), next(self.colours), self.any(SIZES))
+        first = Event(thing, next(self.motions), self.any(SECONDS))
         while True:
-            first = self.thing()
-            second = first if next(self.actor_counts) == 1 else self.thing()
-            events = self.event(first), self.event(second)
+            actor = self.any((thing, self.thing()))
+            events = first, Event(actor, self.any(MOTIONS), self.any(SECONDS))
             if self.takes(events):
-                return events
+                return self.any((events, events[::-1]))
 
     def changed(self, events: tuple[Event, Event], what: str) -> tuple[Event, Event]:
         """Change a colour, a shape or a motion; with two actors, colours are exchanged."""
         first, second = events
         if what == "motion":
-            return first, replace(second, motion=next(self.motions))
+            return first, replace(second, motion=self.any(MOTIONS))
         if first.thing == second.thing:
-            value = next(self.colours if what == "colour" else self.shapes)
+            value = self.any(COLOURS if what == "colour" else SHAPES)
             thing = replace(first.thing, **{what: value})
             return replace(first, thing=thing), replace(second, thing=thing)
         if what == "shape":
-            thing = replace(first.thing, shape=next(self.shapes))
-            return replace(first, thing=thing), second
-        one = replace(first.thing, colour=second.thing.colour)
-        two = replace(second.thing, colour=first.thing.colour)
-        return replace(first, thing=one), replace(second, thing=two)
+            return replace(first, thing=replace(first.thing, shape=self.any(SHAPES))), second
+        colours = second.thing.colour, first.thing.colour
+        swapped = [
+            replace(event, thing=replace(event.thing, colour=colour))
+            for event, colour in zip(events, colours, strict=True)
+        ]
+        return swapped[0], swapped[1]
 
-    def clip(self, events: tuple[Event, Event], scene: int) -> Clip:
-        """Draw a background and things that stand still, none of which looks like an actor."""
+    def clip(self, events: tuple[Event, Event], background: str, scene: int) -> Clip:
+        """Add things that stand still, none of which looks like an actor, up to two or three."""
         looks = {event.thing.look for event in events}
         distractors: list[Thing] = []
-        for _ in range(next(self.thing_counts) - len(looks)):
+        for _ in range(self.any((2, 3)) - len(looks)):
             thing = next(thing for thing in iter(self.thing, None) if thing.look not in looks)
             looks.add(thing.look)
             distractors.append(thing)
-        return Clip(events, next(self.backgrounds), tuple(distractors), scene, GROUND_SHARE)
+        return Clip(events, background, tuple(distractors), scene, GROUND_SHARE)
 
     def partner(self, clip: Clip, kind: str, scene: int) -> tuple[Clip, Clip]:
         """Return the clip and its partner; see the top of this file."""
         if kind == "order":
             return clip, replace(clip, events=clip.events[::-1])
         if kind == "unnamed":
-            first, second = (replace(event, seconds=next(self.seconds)) for event in clip.events)
-            other = self.clip((first, second), scene)
+            first, second = (replace(e, seconds=self.any(SECONDS)) for e in clip.events)
+            other = self.clip((first, second), self.any(BACKGROUNDS), scene)
             return replace(clip, ground_share=0.0), replace(other, ground_share=0.0)
+        assert kind == "named", kind
         while True:
             what = next(self.changes)
             if what == "background":
-                other = self.clip(clip.events, scene)
-                if other.background != clip.background:
-                    return replace(clip, ground_share=1.0), replace(other, ground_share=1.0)
-            else:
-                events = self.changed(clip.events, what)
-                if self.takes(events):
-                    return clip, replace(self.clip(events, scene), background=clip.background)
+                background = self.any(other for other in BACKGROUNDS if other != clip.background)
+                other = self.clip(clip.events, background, scene)
+                return replace(clip, ground_share=1.0), replace(other, ground_share=1.0)
+            events = self.changed(clip.events, what)
+            if self.takes(events):
+                return clip, self.clip(events, clip.background, scene)
 
 
 def _draw_split(
@@ -131,7 +136,7 @@ def _draw_split(
     clips: list[Clip] = []
     for index in rng.permutation(len(kinds)):
         kind, number = kinds[index], start + len(clips)
-        clip = drawing.clip(drawing.events(), number)
+        clip = drawing.clip(drawing.events(), next(drawing.backgrounds), number)
         if kind == "none":
             clips.append(clip)
             continue

@@ -50,11 +50,19 @@ TRAIN_MORE = (
     "the {two} is {converse} the {one}",
     "a {shape1} {relation} a {shape2}",
 )
-TEST_ONE = ("we see the {one} {side}", "a picture of a {one} {side}", "there is the {one} {side}")
+TEST_ONE = (
+    "we see the {one} {side}",
+    "a picture of a {one} {side}",
+    "there is the {one} {side}",
+    "{side} there is a {one}",
+    "a {one} is {side}",
+)
 TEST_MORE = (
     "we see a {one} {relation} a {two}",
     "the {one} is {relation} the {two}",
     "a picture of a {two} {converse} a {one}",
+    "there is a {two} {converse} the {one}",
+    "the {one} {relation} the {two}",
 )
 
 

@@ -10,11 +10,11 @@ from made_up_drawing import FPS, HEIGHT, SIDE, WIDTH, Image, background, draw_sh
 from numpy.typing import NDArray
 from scenes_words import Clip, Thing
 
-# At the 96 pixels of the small encoder, whose crop is 256 pixels here, a small thing is 21 pixels
+# At the 96 pixels of the small encoder, whose crop is 256 pixels here, a small thing is 22 pixels
 # across and a trip is 28 long.
-RADIUS = {"small": 28.0, "large": 42.0}
+RADIUS = {"small": 30.0, "large": 42.0}
 TRIP = 76.0  # pixels
-GROWN, SHRUNK = 1.5, 0.5
+GROWN, SHRUNK = 1.5, 0.6
 REST, RAMP, END = 0.1, 0.15, 0.95  # of a motion's time: it starts, gets there, is back
 REACH = 1.1  # the farthest point of any shape along an axis, in radii
 GAP = 3.0  # pixels between any two things

@@ -1,11 +1,9 @@
 """make_shapes.py: its annotations, and the videos it renders."""
 
 import csv
-import hashlib
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +11,7 @@ import pytest
 from ffmpeg_tools import find_ffmpeg
 from made_up_set import encode
 from make_shapes import Plan, annotations, drawn
-from media_helpers import assert_refused, files_under, read_video, run_script
+from media_helpers import assert_refused, content, files_under, read_video, run_script
 from shapes_scene import HEIGHT, WIDTH, place
 from shapes_words import (
     BACKGROUNDS,
@@ -44,16 +42,6 @@ def full():
     plan = Plan(train=600, test=200, captions=5, seconds=3.0, seed=0)
     train, test = draw_clips(plan.train, plan.test, plan.seed)
     return train, test, annotations(plan, train, test)
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Return a digest of every annotation file, and of every video's decoded frames."""
-    digests = {}
-    for name in files_under(folder):
-        path = folder / name
-        data = read_video(path)[1].tobytes() if path.suffix == ".mp4" else path.read_bytes()
-        digests[name] = hashlib.sha256(data).hexdigest()
-    return digests
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
