@@ -42,7 +42,7 @@ from made_up_set import MadeUpSet, Part, Video, write_set
 from scenes_plan import LEAST_TRAIN, draw_clips, story_count, tell_apart
 from scenes_stills import SECONDS, draw_stills, still_captions, still_frames
 from scenes_video import frames
-from scenes_words import Clip, captions
+from scenes_words import captions
 
 MANIFEST_NAME = "scenes_manifest.json"
 CONTENT_VERSION = 1  # raised when the same flags come to give other videos or captions
@@ -100,8 +100,7 @@ def check_plan(plan: Plan) -> None:
 def scenes(plan: Plan) -> Part:
     """Return the videos with motion."""
     train, test = draw_clips(plan.train, plan.test, plan.seed)
-    clips, videos = train + test, []
-    names_ground = []
+    clips, videos, names_ground = train + test, [], []
     for index, clip in enumerate(clips):
         rng, is_train = np.random.default_rng([plan.seed, 1, index]), index < len(train)
         said = captions(clip, is_train, plan.captions, rng)
@@ -112,8 +111,8 @@ def scenes(plan: Plan) -> Part:
         assert tell_apart(test, list(nth)), "a test caption must fit one test video only"
 
     def draw(index: int) -> Iterator[Image]:
-        clip: Clip = clips[index]
-        return frames(clip, np.random.default_rng([plan.seed, 2, clip.scene]))
+        rng = np.random.default_rng([plan.seed, 2, clips[index].scene])
+        return frames(clips[index], rng)
 
     return Part(".", videos, draw)
 

@@ -52,11 +52,11 @@ class _Drawing:
         self.motions, self.backgrounds = _deck([*MOTIONS], rng), _deck([*BACKGROUNDS], rng)
         self.changes = _deck(("colour", "shape", "motion", "background"), rng)
 
-    def any(self, values: Iterable) -> Any:
+    def pick(self, values: Iterable) -> Any:
         return one(self.rng, tuple(values))
 
     def thing(self) -> Thing:
-        return Thing(self.any(SHAPES), self.any(COLOURS), self.any(SIZES))
+        return Thing(self.pick(SHAPES), self.pick(COLOURS), self.pick(SIZES))
 
     def takes(self, events: tuple[Event, Event]) -> bool:
         """Return whether the events make a new story; if so, it is new no more."""
@@ -70,25 +70,25 @@ class _Drawing:
 
     def events(self) -> tuple[Event, Event]:
         """Draw a new story of one actor or two."""
-        thing = Thing(next(self.shapes), next(self.colours), self.any(SIZES))
-        first = Event(thing, next(self.motions), self.any(SECONDS))
+        thing = Thing(next(self.shapes), next(self.colours), self.pick(SIZES))
+        first = Event(thing, next(self.motions), self.pick(SECONDS))
         while True:
-            actor = self.any((thing, self.thing()))
-            events = first, Event(actor, self.any(MOTIONS), self.any(SECONDS))
+            actor = self.pick((thing, self.thing()))
+            events = first, Event(actor, self.pick(MOTIONS), self.pick(SECONDS))
             if self.takes(events):
-                return self.any((events, events[::-1]))
+                return self.pick((events, events[::-1]))
 
     def changed(self, events: tuple[Event, Event], what: str) -> tuple[Event, Event]:
         """Change a colour, a shape or a motion; with two actors, colours are exchanged."""
         first, second = events
         if what == "motion":
-            return first, replace(second, motion=self.any(MOTIONS))
+            return first, replace(second, motion=self.pick(MOTIONS))
         if first.thing == second.thing:
-            value = self.any(COLOURS if what == "colour" else SHAPES)
+            value = self.pick(COLOURS if what == "colour" else SHAPES)
             thing = replace(first.thing, **{what: value})
             return replace(first, thing=thing), replace(second, thing=thing)
         if what == "shape":
-            return replace(first, thing=replace(first.thing, shape=self.any(SHAPES))), second
+            return replace(first, thing=replace(first.thing, shape=self.pick(SHAPES))), second
         colours = second.thing.colour, first.thing.colour
         swapped = [
             replace(event, thing=replace(event.thing, colour=colour))
@@ -100,7 +100,7 @@ class _Drawing:
         """Add things that stand still, none of which looks like an actor, up to two or three."""
         looks = {event.thing.look for event in events}
         distractors: list[Thing] = []
-        for _ in range(self.any((2, 3)) - len(looks)):
+        for _ in range(self.pick((2, 3)) - len(looks)):
             thing = next(thing for thing in iter(self.thing, None) if thing.look not in looks)
             looks.add(thing.look)
             distractors.append(thing)
@@ -111,14 +111,14 @@ class _Drawing:
         if kind == "order":
             return clip, replace(clip, events=clip.events[::-1])
         if kind == "unnamed":
-            first, second = (replace(e, seconds=self.any(SECONDS)) for e in clip.events)
-            other = self.clip((first, second), self.any(BACKGROUNDS), scene)
+            first, second = (replace(e, seconds=self.pick(SECONDS)) for e in clip.events)
+            other = self.clip((first, second), self.pick(BACKGROUNDS), scene)
             return replace(clip, ground_share=0.0), replace(other, ground_share=0.0)
         assert kind == "named", kind
         while True:
             what = next(self.changes)
             if what == "background":
-                background = self.any(other for other in BACKGROUNDS if other != clip.background)
+                background = self.pick(other for other in BACKGROUNDS if other != clip.background)
                 other = self.clip(clip.events, background, scene)
                 return replace(clip, ground_share=1.0), replace(other, ground_share=1.0)
             events = self.changed(clip.events, what)

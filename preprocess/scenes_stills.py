@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from made_up_drawing import FPS, HEIGHT, WIDTH, Image, background, draw_shape
+from made_up_drawing import FPS, HEIGHT, WIDTH, Image, background
 from made_up_words import BACKGROUNDS, COLOURS, SHAPES, SIZES, drawn_templates, one, with_articles
 from numpy.typing import NDArray
-from scenes_video import Array, choose_homes, draw_homes, draw_radii, gaps
+from scenes_video import Array, choose_homes, draw_homes, draw_radii, draw_things, gaps
 from scenes_words import TEST_GROUNDS, TRAIN_GROUNDS, Thing, name_of, with_ground
 
 SECONDS = 1.0
@@ -80,7 +80,7 @@ class Still:
         return tuple(thing.look for thing in self.things[:2]), self.where, self.background
 
 
-def test_count(pretrain: int) -> int:
+def _held_out_count(pretrain: int) -> int:
     """Return how many test stills there are for so many training stills."""
     return -(-pretrain // TEST_PART)
 
@@ -104,7 +104,7 @@ def draw_stills(pretrain: int, seed: int) -> tuple[list[Still], list[Still]]:
     """Draw the train and the test stills: no test combination occurs twice or in train."""
     rng = np.random.default_rng([seed, 3])
     held_out: dict[tuple, Still] = {}
-    while len(held_out) < test_count(pretrain):
+    while len(held_out) < _held_out_count(pretrain):
         still = _draw_still(rng)
         held_out.setdefault(still.combination, still)
     seen: list[Still] = []
@@ -173,7 +173,6 @@ def still_frames(still: Still, rng: np.random.Generator) -> Iterator[Image]:
     assert said_K.any(), still
     homes_KN2 = homes_KN2[said_K]
     homes_N2 = choose_homes(homes_KN2, gaps(homes_KN2, radii_N, none))
-    for thing, (x, y), radius in zip(things, homes_N2, radii_N, strict=True):
-        draw_shape(image, thing.shape, thing.colour, (float(x), float(y)), float(radius))
+    draw_things(image, things, homes_N2, radii_N)
     for _ in range(round(SECONDS * FPS)):
         yield image

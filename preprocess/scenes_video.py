@@ -98,10 +98,17 @@ def cast(clip: Clip) -> tuple[list[Thing], list[list[str]]]:
     return list(motions), list(motions.values())
 
 
+def draw_things(image: Image, things: list[Thing], centres_N2: Array, radii_N: Array) -> None:
+    """Draw things into `image`, those without a radius excepted."""
+    for thing, (x, y), radius in zip(things, centres_N2, radii_N, strict=True):
+        if radius > 0:
+            draw_shape(image, thing.shape, thing.colour, (x, y), radius)
+
+
 def frames(clip: Clip, rng: np.random.Generator) -> Iterator[Image]:
     """Yield the BGR frames of a clip; what the clip leaves open is drawn from `rng`.
 
-    Frames in which nothing has moved are one and the same array.
+    As long as nothing moves, it is the same array that comes again.
     """
     ground = background(clip.background, rng)
     things, motions = cast(clip)
@@ -115,11 +122,9 @@ def frames(clip: Clip, rng: np.random.Generator) -> Iterator[Image]:
             state = offset(event.motion, away(index / count))
             if (mover, state) != last:
                 last, image = (mover, state), ground.copy()
-                moved = [state if k == mover else (0.0, 0.0, 1.0) for k in range(len(things))]
-                for thing, home, radius, (dx, dy, scale) in zip(
-                    things, homes_N2, radii_N, moved, strict=True
-                ):
-                    if scale > 0:
-                        centre = home[0] + dx, home[1] + dy
-                        draw_shape(image, thing.shape, thing.colour, centre, radius * scale)
+                dx, dy, scale = state
+                centres_N2, now_N = homes_N2.copy(), radii_N.copy()
+                centres_N2[mover] += (dx, dy)
+                now_N[mover] *= scale
+                draw_things(image, things, centres_N2, now_N)
             yield image
