@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-from media_helpers import run_script
-
-SMALL_SCENES = ("--train", 24, "--test", 15, "--pretrain", 30, "--captions", 3)
+from media_helpers import SMALL_SCENES, run_script
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+# What the fixture `scenes` has
+SMALL_SCENES = ("--train", 24, "--test", 15, "--pretrain", 30, "--captions", 3)
 
 
 def ffmpeg(*arguments: str) -> None:

@@ -5,12 +5,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from conftest import SMALL_SCENES
 from made_up_set import annotation_texts
 from made_up_words import BACKGROUNDS, COLOURS, SHAPES
 from make_scenes import Plan, stills
 from make_scenes import scenes as scenes_part
-from media_helpers import assert_refused, content, files_under, read_video, run_script
+from media_helpers import (
+    SMALL_SCENES,
+    assert_refused,
+    content,
+    files_under,
+    read_video,
+    run_script,
+)
 from scenes_plan import LEAST_TRAIN, draw_clips
 from scenes_words import MOTIONS, Clip
 
