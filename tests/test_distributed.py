@@ -61,6 +61,17 @@ def test_gradient_computed_otherwise_is_the_same(results, name, world_size):
     assert_equal(results[world_size][name], results[1][name.split(",")[0]])
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_what_is_logged_of_pairs_equals_one_process(results, name, world_size):
+    """Means over the positives, the negatives and all pairs of the global batch."""
+    many, one = (results[w][name]["statistics"] for w in (world_size, 1))
+    assert many.keys() == one.keys()
+    assert len(one) == (8 if name == "baseline" else 22)
+    for statistic, value in one.items():
+        torch.testing.assert_close(many[statistic], value, rtol=1e-4, atol=1e-5, msg=statistic)
+
+
 @pytest.mark.parametrize("folded", [False, True])
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_each_of_w_processes_does_a_wth_of_the_score(results, folded, world_size):
