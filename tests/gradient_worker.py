@@ -3,7 +3,8 @@
 usage: gradient_worker.py SETTINGS_JSON OUTPUT   (started alone or by torchrun)
 
 SETTINGS_JSON maps a name to model settings and how to compute; OUTPUT then maps it to the loss, the
-gradients and the statistics of Δ, and "flops" to the arithmetic of one process for the score and the loss.
+gradients and the statistics of Δ, and "flops" to the arithmetic of one process for the score and
+the loss.
 """
 
 import json

@@ -116,7 +116,8 @@ def test_means_over_positives_and_over_negatives(form):
 
 @torch.no_grad()
 def test_statistics_of_the_length():
-    delta_ABD = torch.randn(5, 7, 16, dtype=torch.double)
+    generator = torch.Generator().manual_seed(0)
+    delta_ABD = torch.randn(5, 7, 16, generator=generator, dtype=torch.double)
     rows = [[float(delta.norm()) for delta in row] for row in delta_ABD]
     spread = [torch.tensor(row, dtype=torch.double).std() for row in rows]
     found = delta_statistics(delta_ABD)
