@@ -121,7 +121,7 @@ def restore(learner: Learner, data: str) -> Position:
     own = moments(learner)
     if content is not None:
         load_model(learner.model, content, Path(run.config.resume))
-        load_moments(run, own, content["moments"])
+        load_moments(f"--resume {run.config.resume}", own, content["moments"])
         announce(run, content, position)
     broadcast_tensors(learner.model.state_dict().values())
     broadcast_tensors(tensor for state in own for tensor in state.values())
@@ -214,8 +214,8 @@ def is_small(content: Any) -> bool:
     return True
 
 
-def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
-    """Put the saved moments in the place of the optimiser's own.
+def load_moments(source: str, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
+    """Put the saved moments in the place of the optimiser's own; `source` says whose they are.
 
     Raises:
         UserError: they are of other weights.
@@ -227,9 +227,7 @@ def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> No
         for mine, theirs in zip(own, saved, strict=True)
     )
     if not fits:
-        raise UserError(
-            f"--resume {run.config.resume}: the optimiser's state is not one of these weights."
-        )
+        raise UserError(f"{source}: the optimiser's state is not one of these weights.")
     for mine, theirs in zip(own, saved, strict=True):
         for name, tensor in mine.items():
             tensor.copy_(theirs[name])
