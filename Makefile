@@ -7,6 +7,8 @@ FUZZ_INPUTS ?= 10000
 
 SEED ?= 1
 TRIALS ?= 50
+# files of tests that run at the same time; each takes some 2 GB
+TESTS_AT_ONCE ?= 2
 
 .PHONY: demo test faults fuzz lint clean
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.program
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEMO="$(DEMO)" bash scripts/demo.sh
 
 test: $(VENV)/.tests lint
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 # Many hostile files for every reader of files, where `make test` takes some
 fuzz: $(VENV)/.tests

@@ -20,16 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.settings import canonical
 from tvr.build import BEST, LAST, STATES
 from tvr.command_line import parse
+from tvr.presets import canonical
 from tvr.utils.errors import UserError
 from tvr.utils.stopping import STOPPED
 
 MAIN = Path(__file__).parent.parent / "main_retrieval.py"
 CHECKPOINTS = (LAST, BEST, STATES)
 # They decide nothing about the numbers
-IRRELEVANT = frozenset({"output_dir", "overwrite", "workers", "n_display", "save_every"})
+IRRELEVANT = frozenset(
+    {"output_dir", "overwrite", "workers", "n_display", "save_every", "preset", "wandb"}
+)
 DEFAULT = "default"
 
 
@@ -47,6 +49,11 @@ class Training:
 
     def results(self) -> dict[str, Any]:
         return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def base_flags(datatype: str) -> list[str]:
+    """The flags before a row's: the paper's settings for the benchmark."""
+    return ["--preset", "paper", "--datatype", datatype]
 
 
 def effective(flags: list[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
     ANNO_PATH=… VIDEO_PATH=… bash scripts/ablations.sh TABLE [training flags]
 
-The settings are the benchmark's (scripts/settings.py), then come the training flags, then those of
-the row: later ones win. Every number is that of the last epoch. From the environment:
+The settings are the paper's for the benchmark (--preset paper), then come the training flags, then
+those of the row: later ones win. Every number is that of the last epoch. From the environment:
 
     ANNO_PATH, VIDEO_PATH  folders of annotations and videos, or --anno_path and --video_path
     DATATYPE   benchmark, msrvtt if not set, or --datatype
@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.ablation_report import line, write_csv, write_markdown
-from scripts.ablation_runs import plan, refuse_other_flags, train
+from scripts.ablation_runs import base_flags, plan, refuse_other_flags, train
 from scripts.ablation_tables import TABLES, described
-from scripts.settings import canonical, settings
 from tvr.command_line import parse
+from tvr.presets import ALIASES, BENCHMARKS, canonical
 from tvr.utils.errors import UserError
 
 REMEMBERED = ("ANNO_PATH", "VIDEO_PATH", "DATATYPE", "OUTPUT", "LAUNCHER", "KEEP")
@@ -77,7 +77,10 @@ def requested(arguments: list[str], environment: dict[str, str]) -> Request:
             raise UserError(f"--{flag} is decided for every run: set {name} instead.")
     named = asked.datatype if "datatype" in asked.given else environment.get("DATATYPE")
     datatype = canonical(named or "msrvtt")
-    base = settings("training", datatype)
+    if datatype not in BENCHMARKS:
+        known = ", ".join([*BENCHMARKS, *ALIASES])
+        raise UserError(f"DATATYPE {datatype}: choose one of {known}.")
+    base = base_flags(datatype)
     for name in ("ANNO_PATH", "VIDEO_PATH"):
         if environment.get(name):
             base += [f"--{name.lower()}", environment[name]]

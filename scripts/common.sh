@@ -5,17 +5,10 @@
 #   GPUS        processes, 4 for training if not set; the batch of 128 is over all of them
 #   SMOKE=1     train on a made-up set in the benchmark's formats, on a CPU, in a minute;
 #               everything goes to ckpts/smoke, or to OUTPUT/smoke if OUTPUT is set
-# scripts/settings.py has the settings; flags on the command line win over them.
+# The settings are --preset paper's (tvr/presets.py); flags on the command line win over them.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ -x "$here/.venv/bin/python" ] && PATH="$here/.venv/bin:$PATH"
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-
-# Sets `settings` to the benchmark's flags: read_settings training|release|zero-shot DATATYPE
-read_settings() {
-  local line
-  line=$(python -m scripts.settings "$1" "$2") || exit 2
-  read -ra settings <<< "$line"
-}
 
 # Stops with the usage in $1 unless both paths are set
 require_paths() {
@@ -59,7 +52,7 @@ make_smoke_data() {
 train() {
   local datatype=$1 output=${OUTPUT:-ckpts/$1} processes=${GPUS:-4}
   shift
-  read_settings training "$datatype"
+  local settings=(--preset paper --datatype "$datatype")
   if [ "${SMOKE:-0}" = 1 ]; then
     local root=${OUTPUT:+$OUTPUT/smoke}
     root=${root:-ckpts/smoke}

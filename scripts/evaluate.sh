@@ -19,13 +19,13 @@ if [ "${RELEASE:-0}" = 1 ]; then
     echo "RELEASE=1 without a checkpoint: name the authors' file first." >&2
     exit 2
   fi
-  read_settings release "$DATATYPE"
+  settings=(--preset release)
 elif [ ${#checkpoint[@]} = 0 ]; then
-  read_settings zero-shot "$DATATYPE"
+  settings=(--preset paper)
 else
-  settings=(--datatype "$DATATYPE")
+  settings=()
 fi
 
 launch "${GPUS:-1}" --do_eval 1 --anno_path "$ANNO_PATH" --video_path "$VIDEO_PATH" \
   --output_dir "${OUTPUT:-ckpts/${DATATYPE}_evaluation}" \
-  "${settings[@]}" ${checkpoint[@]+"${checkpoint[@]}"} "$@"
+  --datatype "$DATATYPE" ${settings[@]+"${settings[@]}"} ${checkpoint[@]+"${checkpoint[@]}"} "$@"

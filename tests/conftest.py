@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from programs import run_program
 from runs import evaluation, program, training
+from tables import Tables
 
 from main_retrieval import main
 from tvr.utils.logging import LOGGER_NAME
@@ -19,9 +20,10 @@ def pytest_addoption(parser):
     parser.addoption("--trials", type=int, help="of a training; the others' numbers follow")
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Ctrl-C works in the programs that tests start, also where a shell ran pytest with `&`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.pluginmanager.register(Tables())
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,8 @@
 
 usage: gradient_worker.py SETTINGS_JSON OUTPUT   (started alone or by torchrun)
 
-SETTINGS_JSON maps a name to model settings and how to compute; OUTPUT then maps it to the loss, the
-gradients and the statistics of Δ, and "flops" to the arithmetic of one process for the score and
-the loss.
+SETTINGS_JSON maps a name to model settings and how to compute; OUTPUT then maps it to the loss and
+the gradients, and "flops" to the arithmetic of one process for the score and the loss.
 """
 
 import json
@@ -70,7 +69,9 @@ def share_of(ranks, resolution):
     )
 
 
-def loss_and_gradients(ranks, chunk_size=0, folded=True, grad_checkpointing=False, **settings):
+def loss_and_gradients(
+    ranks, chunk_size=0, folded=True, grad_checkpointing=False, release_gather=False, **settings
+):
     torch.manual_seed(0)
     backbone = build_backbone("tiny")
     model = GARE(backbone, ModelSettings(base_encoder="tiny", **settings))
@@ -79,12 +80,12 @@ def loss_and_gradients(ranks, chunk_size=0, folded=True, grad_checkpointing=Fals
     encoders = distribute(Stand(ranks), model)
     weights = LossSettings(same_video="ignore", lambda_dir=1.0, lambda_epsilon=1.0)
     torch.manual_seed(1)  # the dropout of the step, as train_step seeds it
-    how = StepSettings(weights, chunk_size, folded, geometry=True)
+    how = StepSettings(weights, chunk_size, folded, release_gather, geometry=True)
     terms = gradients(model, encoders, share_of(ranks, backbone.resolution), how)
     return {
         "loss": terms["loss"].detach(),
-        "gradients": {name: p.grad for name, p in model.named_parameters() if p.requires_grad},
         "statistics": {name: value for name, value in terms.items() if "/" in name},
+        "gradients": {name: p.grad for name, p in model.named_parameters() if p.requires_grad},
     }
 
 

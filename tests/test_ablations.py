@@ -8,11 +8,19 @@ from threading import Thread
 import pytest
 from programs import ROOT, run_program
 
-from scripts.ablation_report import COLUMNS, PUBLISHED, line, published, write_csv, write_markdown
-from scripts.ablation_runs import effective, last_words, locked, plan, slug, train
+from scripts.ablation_report import (
+    COLUMNS,
+    PAIRED,
+    PUBLISHED,
+    line,
+    paired,
+    published,
+    write_csv,
+    write_markdown,
+)
+from scripts.ablation_runs import base_flags, effective, last_words, locked, plan, slug, train
 from scripts.ablation_tables import TABLES, described
 from scripts.ablations import requested
-from scripts.settings import settings
 from tvr.utils.errors import UserError
 
 SMALL = (
@@ -41,7 +49,8 @@ def query(shapes, tmp_path_factory):
 def test_a_table_is_written_with_its_command(query, shapes):
     output, said = query
     table = (output / "query.md").read_text()
-    assert table.count("±") == 1 + 2 * 10  # in the heading, and ten numbers a row
+    # in the heading, ten numbers a row, and the second row's two differences to the first
+    assert table.count("±") == 1 + 2 * 10 + 2
     assert "paper" not in table  # a gallery of 13 is not the paper's
     assert f'OUTPUT={output} SEEDS="1 2" bash scripts/ablations.sh query --base_encoder' in table
     assert f"ANNO_PATH={shapes / 'anns'} " in table
@@ -123,7 +132,7 @@ def test_an_interrupted_training_is_run_again(tmp_path):
         "(folder / 'checkpoint_last.pt').touch()\n"
         "sys.exit(0 if again else 'killed')\n"
     )
-    training = plan(settings("training", "msvd"), ["--alpha", "3"], 5, tmp_path)
+    training = plan(base_flags("msvd"), ["--alpha", "3"], 5, tmp_path)
     assert training.folder == tmp_path / "runs/alpha-3.0/seed-5"
     with pytest.raises(UserError, match=r"output.txt ends with:\nkilled\n.* exit code 1"):
         train(training, [sys.executable, str(launcher)], keep=False)
@@ -194,7 +203,7 @@ def test_the_data_set_of_the_command_line_wins():
 
 
 def test_rows_that_are_the_default_have_one_name():
-    base = settings("training", "msrvtt")
+    base = base_flags("msrvtt")
     for flags in ([], ["--query", "gap"], ["--alpha", "2.0"], ["--kl_prior", "1"]):
         assert slug(flags, base) == "default"
     assert slug(["--alpha", "3", "--eta", "-1"], base) == "eta--1_alpha-3.0"
@@ -236,7 +245,7 @@ def test_every_published_number_belongs_to_a_row():
 
 def slug_is_default(entry):
     flags = row(entry["table"], entry["row"]).flags.split()
-    return slug(flags, settings("training", entry["datatype"])) == "default"
+    return slug(flags, base_flags(entry["datatype"])) == "default"
 
 
 def metrics(value, complete=True, protocol=None):
@@ -258,12 +267,32 @@ def test_the_papers_line_stands_under_ours(tmp_path):
     assert table[4].startswith("| Δ + radius | 42.0 ± 2.8 | 42.0 ± 2.8 |")
     assert table[5].startswith("| (paper) | 47.0 to 47.4 |  |")
     gare = "49.1 | 74.7 | 83.6 | 2 | 12.0 | 48.6 | 75.3 | 85.3 | 2 | 8.5"
-    assert table[7] == f"| (paper) | {gare} |"
+    assert table[7] == f"| (paper) | {gare} |  |  |"
     write_csv(tmp_path / "loss.csv", lines)
     first = next(csv.DictReader((tmp_path / "loss.csv").open()))
     assert (first["t2v R@1 mean"], first["t2v R@1 sd"]) == ("42.0000", "2.8284")
     assert first["t2v R@1 paper"] == "47.0 to 47.4"
-    assert len(first) == 1 + 3 * len(COLUMNS)
+    assert len(first) == 1 + 3 * len(COLUMNS) + 2 * len(PAIRED)
+
+
+def test_differences_to_the_first_row_are_paired_by_their_seeds(tmp_path):
+    """By hand: differences 1, 3 and 2 have the mean 2, the deviation 1, and t(2) is 4.303."""
+    values = {"Δ + radius": [40.0, 44.0, 12.0], "all": [41.0, 47.0, 14.0]}
+    lines = [line("loss", row("loss", name), list(map(metrics, v))) for name, v in values.items()]
+    assert paired(lines[1], lines[0], "t2v R@1") == pytest.approx((2.0, 4.303 / 3**0.5))
+    write_markdown(tmp_path / "loss.md", lines, [1, 2, 3], "the command")
+    table = [text.split(" | ") for text in (tmp_path / "loss.md").read_text().splitlines()]
+    assert table[2][-2:] == ["Δ t2v R@1", "Δ v2t R@1 |"]
+    assert (table[4][-2:], table[6][-2:]) == (["", " |"], ["+2.0 ± 2.5", "+2.0 ± 2.5 |"])
+    write_csv(tmp_path / "loss.csv", lines)
+    second = list(csv.DictReader((tmp_path / "loss.csv").open()))[1]
+    assert (second["v2t R@1 difference"], second["v2t R@1 ±"]) == ("2.0000", "2.4843")
+
+
+def test_one_seed_has_no_differences(tmp_path):
+    lines = [line("loss", row("loss", name), [metrics(40.0)]) for name in ("Δ + radius", "all")]
+    write_markdown(tmp_path / "loss.md", lines, [1], "the command")
+    assert "Δ t2v" not in (tmp_path / "loss.md").read_text()
 
 
 @pytest.mark.parametrize("run", [metrics(1.0, complete=False), metrics(1.0, protocol="7k")])

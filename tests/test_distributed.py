@@ -24,6 +24,7 @@ OTHERWISE = {
 OTHERWISE["text+frames, recomputed"] = {**CASES["text+frames"], "grad_checkpointing": True}
 OTHERWISE["text+frames, literally"] = {**CASES["text+frames"], "folded": False}
 OTHERWISE["video+words, literally"] = {**CASES["video+words"], "folded": False}
+RELEASE = {"release gather": {**CASES["text+frames"], "release_gather": True}}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def run_processes(world_size, folder):
     command = [
         *launcher,
         str(ROOT / "tests/gradient_worker.py"),
-        json.dumps(CASES | OTHERWISE),
+        json.dumps(CASES | OTHERWISE | RELEASE),
         str(output),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -61,15 +62,26 @@ def test_gradient_computed_otherwise_is_the_same(results, name, world_size):
     assert_equal(results[world_size][name], results[1][name.split(",")[0]])
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_gathered_as_in_the_release_the_encoders_gradient_is_divided(results, world_size):
+    """By W; ψ's, and that of the logit scale, which come after the gathering, are not."""
+    exact = results[1]["text+frames"]
+    share = {
+        name: gradient
+        if name.startswith("psi.") or "logit_scale" in name
+        else gradient / world_size
+        for name, gradient in exact["gradients"].items()
+    }
+    assert_equal(results[world_size]["release gather"], {**exact, "gradients": share})
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_what_is_logged_of_pairs_equals_one_process(results, name, world_size):
-    """Means over the positives, the negatives and all pairs of the global batch."""
-    many, one = (results[w][name]["statistics"] for w in (world_size, 1))
-    assert many.keys() == one.keys()
-    assert len(one) == (8 if name == "baseline" else 22)
-    for statistic, value in one.items():
-        torch.testing.assert_close(many[statistic], value, rtol=1e-4, atol=1e-5, msg=statistic)
+def test_statistics_are_those_of_all_processes(results, name, world_size):
+    expected = results[1][name]["statistics"]
+    assert ("delta/norm" in expected) == (name != "baseline")
+    for statistic, value in results[world_size][name]["statistics"].items():
+        torch.testing.assert_close(value, expected[statistic], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("folded", [False, True])

@@ -79,7 +79,7 @@ def test_a_gradient_that_is_not_finite_updates_nothing_and_names_the_captions(ch
     with torch.no_grad():
         it.model.clip.text_projection[0, 0] = math.nan
     train_step(it, good, 1)
-    with pytest.raises(UserError, match=r"step 1: .*not finite") as error:
+    with pytest.raises(UserError, match=r"step 2: .*not finite") as error:
         train_step(it, good, 2)
     assert "caption10" in str(error.value)
     after = weights(it.model)
@@ -92,7 +92,7 @@ def test_the_last_step_of_an_epoch_is_looked_at_as_well():
     with torch.no_grad():
         it.model.psi.mean.bias[0] = math.inf
     train_step(it, batch(), 7)
-    with pytest.raises(UserError, match=r"step 7: .*not finite"):
+    with pytest.raises(UserError, match=r"step 8: .*not finite"):
         it.watch.flush()
     it.watch.flush()
 
@@ -107,7 +107,7 @@ def test_no_more_is_updated_once_a_step_was_not_finite():
     with torch.no_grad():
         it.model.clip.logit_scale.fill_(2.0)
     before = weights(it.model)
-    with pytest.raises(UserError, match="step 0"):
+    with pytest.raises(UserError, match="step 1: "):
         train_step(it, fine, 1)
     it.optimizer.step()
     after = weights(it.model)
@@ -161,12 +161,12 @@ def test_a_number_of_broken_updates_may_be_left_out(capsys):
         one.watch.flush()
     assert it.watch.skipped == 1
     printed = capsys.readouterr().out
-    assert printed.count("warning: 1 of 1 left out: step 1: ") == 1
+    assert printed.count("warning: 1 of 1 left out: step 2: ") == 1
     assert "caption10" in printed
     ours, theirs = weights(it.model), weights(twin.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     break_for_a_step(it, 3)
-    with pytest.raises(UserError, match="step 3"):
+    with pytest.raises(UserError, match="step 4: "):
         it.watch.flush()
 
 
@@ -216,3 +216,27 @@ def test_compiled_towers_give_the_same_gradient_for_every_length(monkeypatch):
     assert plain_names == compiled_names
     for one, other in zip(plain, compiled, strict=True):
         assert (one - other).norm() <= 1e-4 * one.norm()
+
+
+def test_the_norms_of_the_parts_are_measured():
+    it = learner()
+    found = train_step(it, batch(), 0).numbers()
+    parts = [found[f"grad_norm/{name}"] for name in ("clip", "temporal", "psi")]
+    assert math.hypot(*parts) == pytest.approx(found["grad_norm"], rel=1e-6)
+    assert {"delta/norm", "delta/norm_sd"} <= found.keys()
+    assert not any(name.startswith("positive/") for name in found)
+
+
+def test_geometry_is_measured_when_asked_for_and_changes_nothing():
+    plain, watched = learner(), learner(log_increment=True)
+    train_step(plain, batch(), 0)
+    found = train_step(watched, batch(), 0).numbers()
+    assert {"positive/angle_gap", "negative/distance_corrected"} <= found.keys()
+    for name, weight in plain.model.named_parameters():
+        assert torch.equal(weight, watched.model.get_parameter(name)), name
+
+
+def test_the_baseline_has_geometry_without_increments():
+    found = train_step(learner(increment="none", log_increment=True), batch(), 0).numbers()
+    assert "positive/cosine" in found
+    assert not any("delta" in name or "angle" in name for name in found)

@@ -86,7 +86,7 @@ def read_state(path: Path) -> dict[str, Any]:
         UserError: see `read_checkpoint`; or it is a checkpoint without the state of a training.
     """
     content = read_checkpoint(path)
-    kinds = {"config": dict, "processes": int, "data": str, "moments": list, "position": dict}
+    kinds = {"config": dict, "circumstances": dict, "data": str, "moments": list, "position": dict}
     lacking = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if lacking:
         raise UserError(

@@ -138,7 +138,8 @@ class Config:
     # Model
     base_encoder: str = flag(
         "ViT-B/32",
-        "ViT-B/32, ViT-B/16, ViT-L/14, open_clip:NAME/TAG, tiny, or a path",
+        "ViT-B/32, ViT-B/16, ViT-L/14, open_clip:NAME/TAG, tiny, or a file: OpenAI's, or a "
+        "checkpoint, whose CLIP is taken",
         group="model",
     )
     agg_module: str = flag(

@@ -46,15 +46,20 @@ class Evaluation:
     sim_AB: np.ndarray
 
 
-def evaluate(run: Run, model: GARE, split: Split) -> Evaluation:
+def evaluate(
+    run: Run, model: GARE, split: Split, between: Callable[[], None] = lambda: None
+) -> Evaluation:
     """Every caption against every video of a split, on every rank.
+
+    `between` is called now and then, equally often on every rank, and may end it by an exception.
 
     Raises:
         UserError: a video cannot be read, or a score is not a finite number.
     """
     with evaluating(model):
         text = encode_texts(run, model, [caption.text for caption in split.captions])
-        sim_AB = similarities(model_score(run, model), text, encode_clips(run, model, split))
+        clips = encode_clips(run, model, split, between)
+        sim_AB = similarities(model_score(run, model), text, clips)
     return Evaluation(ranked(sim_AB, sim_AB, split), sim_AB)
 
 

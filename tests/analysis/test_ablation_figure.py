@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from tables import rows_of
+from figure_files import rows_of
 
 from scripts.ablation_report import COLUMNS, Line, write_csv
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
+from figure_files import rows_of
 from programs import run_program
 from runs import SMALL, data
-from tables import rows_of
 
 from tvr.analysis.__main__ import BY_NUMBER, FIGURES
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tables import rows_of
+from figure_files import rows_of
 
 
 def logged_lines(folder):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from figure_files import numbers, rows_of
 from random_scores import as_dtype, random_features, random_model
-from tables import numbers, rows_of
 
 from tvr.analysis.__main__ import main
 from tvr.analysis.gradients import Parts, batch_parts, pair_weights

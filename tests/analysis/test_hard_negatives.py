@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from tables import rows_of
+from figure_files import rows_of
 
 from tvr.analysis.hard_negatives import candidates, chosen
 from tvr.analysis.subject import Request

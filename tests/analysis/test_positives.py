@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tables import rows_of
+from figure_files import rows_of
 
 from tvr.analysis.subject import Request
 from tvr.dataloaders.batches import packed

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tables import numbers, rows_of
+from figure_files import numbers, rows_of
 
 from tvr.analysis.steps import analytic_step, learner_at, steps
 from tvr.analysis.subject import Request

@@ -1,12 +1,11 @@
-"""Short and long form of the trials, and the table at the end."""
+"""Short and long form of the trials, and the rows of the table at the end."""
 
 import sys
 
 import pytest
-from harness import Trials, prepare_server, table
+from harness import HEAD, Trials, prepare_server
 from programs import run_program
-
-ROWS = pytest.StashKey[list]()
+from tables import add_rows
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,10 +46,5 @@ def trials(request):
         return made[-1]
 
     yield make
-    rows = request.config.stash.setdefault(ROWS, [])
-    rows += [trials.row() for trials in made]
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    if rows := config.stash.get(ROWS, []):
-        terminalreporter.write_line(f"\nseed {config.getoption('seed')}\n\n{table(rows)}\n")
+    title = f"trials, seed {option('seed')}"
+    add_rows(request.config, title, [HEAD, *(trials.row() for trials in made)])

@@ -19,6 +19,7 @@ from pathlib import Path
 from programs import ENVIRONMENT
 
 SERVER = get_context("forkserver")
+HEAD = ("scenario", "trials", "interrupted at", "lost", "seconds")
 
 
 @dataclass
@@ -57,13 +58,6 @@ class Trials:
         spread = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         lost = sum(bool(trial.lost) for trial in self.done)
         return (self.scenario, len(self.done), spread or "-", lost, round(self.seconds))
-
-
-def table(rows):
-    """The rows as Markdown."""
-    head = ("scenario", "trials", "interrupted at", "lost", "seconds")
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _call(function, arguments, output, environment):

@@ -21,8 +21,6 @@ PROCESSES.set_forkserver_preload(
     ["torch", "cv2", "faiss", "safetensors", "open_clip", "decord", "hypothesis"]
 )
 
-TALLIES: dict[str, Counter] = {}
-
 
 class Child:
     """Calls `read(folder, *input)` in another process for input after input.
@@ -38,7 +36,7 @@ class Child:
         secret = base / "outside" / "secret"
         secret.parent.mkdir()
         secret.write_text("secret")
-        self.tally = TALLIES.setdefault(name, Counter())
+        self.tally = Counter()
         self._start()
 
     def _start(self):

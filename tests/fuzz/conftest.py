@@ -2,12 +2,15 @@
 `make fuzz`."""
 
 import os
+from collections import Counter
 
 import pytest
-from child import TALLIES, Child
+from child import Child
 from hypothesis import HealthCheck, Phase, settings
+from tables import add_rows
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "60"))
+HEAD = ("target", "inputs", "defined errors", "accepted", "crashes")
 
 settings.register_profile(
     "fuzz",
@@ -23,7 +26,7 @@ settings.load_profile("fuzz")
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory):
+def child(request, tmp_path_factory):
     """Starts processes that read hostile files: `child(name of the target, function)`."""
     started = []
 
@@ -32,16 +35,10 @@ def child(tmp_path_factory):
         return started[-1]
 
     yield start
+    tallies = {}
     for process in started:
         process.close()
-
-
-def pytest_terminal_summary(terminalreporter):
-    """One line a target: inputs, and what became of them."""
-    if TALLIES:
-        terminalreporter.section("hostile files")
-        terminalreporter.line("| target | inputs | defined errors | accepted | crashes |")
-        terminalreporter.line("| --- | ---: | ---: | ---: | ---: |")
-    for name, tally in TALLIES.items():
-        counts = (tally[kind] for kind in ("inputs", "refused", "accepted", "crashed"))
-        terminalreporter.line(f"| {name} | " + " | ".join(f"{n:,}" for n in counts) + " |")
+        tallies.setdefault(process.name, Counter()).update(process.tally)
+    kinds = ("inputs", "refused", "accepted", "crashed")
+    rows = [(name, *(tally[kind] for kind in kinds)) for name, tally in tallies.items()]
+    add_rows(request.config, "hostile files", [HEAD, *rows])

@@ -118,3 +118,27 @@ def test_about_1_58_million_parameters_at_width_512():
     live = sum(p.numel() for p in psi.parameters() if p.grad is not None)
     assert live == 6 * (512 * 512 + 512) + 3 * 2 * 512
     assert live == pytest.approx(1.58e6, rel=0.005)
+
+
+def test_started_at_zero_every_increment_is_zero_and_learns():
+    psi = random_psi(dropout=0.0)
+    nn.init.zeros_(psi.mean.bias)
+    psi.start("zero")
+    delta = psi(*random_inputs(), MASK)
+    assert torch.equal(delta, torch.zeros_like(delta))
+    delta.sum().backward()
+    assert psi.mean.weight.grad.abs().sum() > 0
+
+
+def test_started_as_the_identity_all_maps_are_it_and_increments_have_the_norm_of_ln3():
+    psi = Increment(WIDTH, dropout=0.0).double()
+    for part in psi.children():
+        if isinstance(part, nn.Linear):
+            nn.init.zeros_(part.bias)
+    psi.start("identity")
+    eye = torch.eye(WIDTH, dtype=torch.double)
+    assert all(
+        torch.equal(part.weight, eye) for part in psi.children() if hasattr(part, "in_features")
+    )
+    norms = psi(*random_inputs(), MASK).norm(dim=-1)
+    torch.testing.assert_close(norms, torch.full_like(norms, math.sqrt(WIDTH)), rtol=1e-3, atol=0)

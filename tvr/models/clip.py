@@ -27,7 +27,11 @@ TINY = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
     "quick_gelu": True,
 }
-KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", "tiny")
+# Encoders that start at random, by their names
+FROM_SCRATCH: dict[str, dict[str, Any]] = {
+    "tiny": TINY,
+}
+KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", *FROM_SCRATCH)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
 
     Args:
         name: `ViT-B/32`, `ViT-B/16` or `ViT-L/14` (OpenAI's weights), `open_clip:NAME/TAG`,
-            `tiny`, or the path of an OpenAI archive or of a state dict in OpenAI's format.
+            `tiny`, or the path of an OpenAI archive, of a state dict in OpenAI's format, or of a
+            checkpoint of ours, whose CLIP is taken.
         precision: `fp16` stores the towers' weights in half precision, as the authors' release
             does on a GPU; anything else stores fp32.
         pretrained: False leaves named backbones at random where a checkpoint follows anyway.
@@ -71,8 +76,8 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
     """
     half = precision == "fp16"
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    if name == "tiny":
-        model = open_clip.CLIP(**TINY, cast_dtype=torch.float16 if half else None)
+    if name in FROM_SCRATCH:
+        model = open_clip.CLIP(**FROM_SCRATCH[name], cast_dtype=torch.float16 if half else None)
     elif name.startswith("open_clip:"):
         model, mean, std = open_clip_model(name, half, pretrained)
     elif name in OPENAI_SHA256 and not pretrained:
@@ -83,7 +88,10 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
         path = openai_file(name) if name in OPENAI_SHA256 else Path(name)
         if not path.is_file():
             raise UserError(f"--base_encoder {name}: no such file, nor one of {', '.join(KNOWN)}.")
-        model = openai_model(read_weights(path), path, half)
+        content = read_weights(path)
+        if "format" in content:
+            return backbone_of_checkpoint(content, path, precision)
+        model = openai_model(content, path, half)
     check_text_tower(model, name)
     model = model.float()
     if half:
@@ -97,6 +105,35 @@ def build_backbone(name: str, precision: str = "fp32", pretrained: bool = True) 
         std=tuple(std),
         tokenize=Tokenizer(),
     )
+
+
+def backbone_of_checkpoint(content: dict[str, Any], path: Path, precision: str) -> Backbone:
+    """The CLIP of one of our checkpoints, for training on from its encoders alone.
+
+    Raises:
+        UserError: it does not say which encoder it has, or has other weights than that one.
+    """
+    settings, weights = content.get("settings"), content.get("model")
+    name = settings.get("base_encoder") if isinstance(settings, dict) else None
+    named = isinstance(name, str) and (name in KNOWN or name.startswith("open_clip:"))
+    if not named or not isinstance(weights, dict):
+        raise UserError(
+            f"--base_encoder {path}: a checkpoint of {name!r:.80}; only those of a named encoder "
+            f"({', '.join(KNOWN)}) can be one themselves."
+        )
+    backbone = build_backbone(name, precision, pretrained=False)
+    own = {
+        str(key).removeprefix("clip."): w
+        for key, w in weights.items()
+        if str(key).startswith("clip.")
+    }
+    try:
+        backbone.model.load_state_dict(own)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"--base_encoder {path}: its weights are not those of {name} ({str(error)[:300]})."
+        ) from error
+    return backbone
 
 
 def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[nn.Module, Any, Any]:

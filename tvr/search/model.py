@@ -66,7 +66,7 @@ def open_model(
     problems = [*out_of_range(config), *contradictions(config, ALONE)]
     if problems:
         raise UserError("settings that cannot work:\n  - " + "\n  - ".join(problems))
-    for warning in without_effect(config):
+    for warning in without_effect(config, ALONE):
         log.warning("warning: %s", warning)
     config.resolve()
     gare = build_model(run, starting_checkpoint(run)).eval().requires_grad_(False)

@@ -80,6 +80,23 @@ def bootstrap_interval(hits_Q: np.ndarray, seed: int, resamples: int = 2000) -> 
     return [float(low), float(high)]
 
 
+def paired_interval(
+    hits_Q: np.ndarray, others_Q: np.ndarray, seed: int = 0, resamples: int = 2000
+) -> list[float]:
+    """A 95 % percentile interval of the difference of two mean hit rates, in percent.
+
+    Both are of the same queries, which are resampled together.
+    """
+    assert len(hits_Q) == len(others_Q), "hits of other queries"
+    difference_Q = np.asarray(hits_Q, dtype=int) - np.asarray(others_Q, dtype=int)
+    shares = [np.mean(difference_Q == value) for value in (-1, 0, 1)]
+    # As above: how often each difference comes in a resample is multinomial
+    counts = np.random.default_rng(seed).multinomial(len(difference_Q), shares, size=resamples)
+    means = 100 * (counts[:, 2] - counts[:, 0]) / len(difference_Q)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
 def both_directions(
     sim_AB: np.ndarray, video_of_caption_A: np.ndarray, v2t_AB: np.ndarray | None = None
 ) -> dict[str, dict]:
