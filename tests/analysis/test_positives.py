@@ -80,3 +80,11 @@ def test_a_baseline_with_a_delta_is_refused(trained, logged, analyse, tmp_path):
     done = analyse("positives", "--run", trained[0], *flags)
     assert done.code == 2
     assert f"--baseline {logged / 'checkpoint_last.pt'}: has a Δ" in done.err
+
+
+def test_a_baseline_that_is_not_there_is_a_mistake(trained, analyse, tmp_path):
+    flags = ("--baseline", tmp_path, "--output", tmp_path / "out")
+    for figure in ("positives", "all"):
+        done = analyse(figure, "--run", trained[0], "--batches", 1, *flags)
+        assert done.code == 2
+        assert f"--baseline {tmp_path}: there is no {tmp_path / 'checkpoint_last.pt'}" in done.err

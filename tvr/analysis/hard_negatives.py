@@ -4,7 +4,7 @@ The negatives that are hardest are those with the highest score before the corre
 cos(t_i, p_ij). Shown are the queries whose target's rank Δ changes most, among equals those whose
 target is ranked worst after it.
 
-Shapes: A captions, B videos, Q queries that are shown.
+Shapes: A captions, B videos, F frames, H height, W width, C colours.
 """
 
 from __future__ import annotations

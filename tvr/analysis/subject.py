@@ -164,12 +164,14 @@ class Request:
         """The baseline, if one is named.
 
         Raises:
-            UserError: see `checkpoint_file` and `open_subject`; or it has a Δ.
+            UserError: it is not there, or has a Δ; or see `open_subject`.
         """
         if self.baseline is None:
             return None
-        kind = self.checkpoint if self.checkpoint in CHECKPOINTS else None
-        file = checkpoint_file(self.baseline, None if self.baseline.is_file() else kind)
+        name = CHECKPOINTS.get(self.checkpoint or "last", LAST)
+        file = self.baseline if self.baseline.is_file() else self.baseline / name
+        if not file.is_file():
+            raise UserError(f"--baseline {self.baseline}: there is no {file}. Name a run's folder.")
         given = {name: value for name, value in self.given.items() if name != "increment"}
         subject = open_subject(file, given, self.log, increment="none")
         if subject.model.psi is not None:
