@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +24,10 @@ from tvr.utils.errors import UserError
 
 NAME = "ablations"
 METRIC = "R@1"
-STYLES = {"t2v": {"color": BLUE, "marker": "o"}, "v2t": {"color": RED, "marker": "s"}}
+STYLES: dict[str, dict[str, Any]] = {
+    "t2v": {"color": BLUE, "marker": "o"},
+    "v2t": {"color": RED, "marker": "s"},
+}
 KINDS = ("mean", "sd", "paper")
 HEADER = ("table", "row", *(f"{way} {METRIC} {kind}" for way in STYLES for kind in KINDS))
 VALUE = re.compile(r"\S+ -?[\d.]+")  # a row named after one value of what is varied: α 0.5
@@ -125,12 +129,12 @@ def draw_table(axis: Axes, name: str, rows: list[Row]) -> None:
     for way, style in STYLES.items():
         places = np.arange(len(rows)) + ASIDE[way]
         mean, deviation, paper = np.array([row.values[way] for row in rows]).T
-        bars = {"yerr": np.nan_to_num(deviation), "capsize": 3, "linestyle": "none"}
+        bars: dict[str, Any] = {"yerr": np.nan_to_num(deviation), "capsize": 3, "linestyle": "none"}
         axis.errorbar(places, mean, **bars, **style, label=way)
         axis.plot(places[joined], mean[joined], color=style["color"], linewidth=1)
         if not np.isnan(paper).all():
-            hollow = {"markerfacecolor": "none", "linestyle": "none", **style}
+            hollow: dict[str, Any] = {"markerfacecolor": "none", "linestyle": "none", **style}
             axis.plot(places, paper, **hollow, label=f"{way}, paper")
-    turned = {"rotation": 30, "ha": "right", "fontsize": 7, "parse_math": False}
+    turned: dict[str, Any] = {"rotation": 30, "ha": "right", "fontsize": 7, "parse_math": False}
     axis.set_xticks(range(len(rows)), [row.name for row in rows], **turned)
     label(axis, name, "", METRIC)

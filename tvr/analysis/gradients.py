@@ -24,7 +24,7 @@ from tvr.analysis.drawing import BLACK, COLOURS, NEGATIVE, POSITIVE, label, pane
 from tvr.analysis.result import Cell, Result
 from tvr.analysis.subject import Request
 from tvr.models.losses import LossSettings, duplicate_videos, info_nce, total_loss
-from tvr.models.score import PairScores, Scorer
+from tvr.models.score import Scorer
 from tvr.step import Features
 
 NAME = "gradients"
@@ -84,15 +84,15 @@ def batch_parts(
     found = {TEXT: Parts(*on_text)}
     if scores.delta_ABD is not None:
         # ∂x^Δ_ij/∂Δ_ij is 1, so the gradient on Δ_ij through the score is the one on x^Δ_ij
-        found[CORRECTED] = of_pairs(weighted_AB.sum(), scores, own_AB)
+        found[CORRECTED] = of_pairs(weighted_AB.sum(), scores.delta_ABD, own_AB)
         terms = total_loss(scores.sim_AB, scores.delta_ABD, scale, video_B, settings)
-        found[DELTA] = of_pairs(terms["loss"], scores, own_AB)
+        found[DELTA] = of_pairs(terms["loss"], scores.delta_ABD, own_AB)
     return found
 
 
-def of_pairs(loss: Tensor, scores: PairScores, own_AB: Tensor) -> Parts:
+def of_pairs(loss: Tensor, delta_ABD: Tensor, own_AB: Tensor) -> Parts:
     """The gradients on every pair's Δ_ij, added up over the anchor's positive and negatives."""
-    (grad_ABD,) = torch.autograd.grad(loss, scores.delta_ABD, retain_graph=True)
+    (grad_ABD,) = torch.autograd.grad(loss, delta_ABD, retain_graph=True)
     others_ABD = grad_ABD.masked_fill(own_AB[..., None], 0)
     return Parts(grad_ABD[own_AB], others_ABD.sum(dim=1))
 

@@ -166,6 +166,7 @@ def increment_and_gradients(subject: Subject, batch: PairBatch) -> tuple[Tensor,
     """Δ_ij of a batch's pairs and the gradient on it of each of `LOSSES`, with dropout off."""
     text, video, scale = subject.features(batch)
     scores = subject.model.score(text, video)
+    assert scores.delta_ABD is not None, "a model without Δ is not asked"
     settings = subject.config.loss_settings()
     terms = total_loss(scores.sim_AB, scores.delta_ABD, scale, batch.video_B, settings)
     gradients = {
