@@ -139,7 +139,7 @@ def restore(learner: Learner, data: str, total_steps: int) -> Position:
     own = moments(learner)
     if found is not None:
         load_model(learner.model, content, path)
-        load_moments(run, own, content["moments"])
+        load_moments(f"--resume {run.config.resume}", own, content["moments"])
         announce(run, content, position)
     broadcast_tensors(learner.model.state_dict().values())
     broadcast_tensors(tensor for state in own for tensor in state.values())
@@ -243,8 +243,8 @@ def refuse_another_training(run: Run, content: dict[str, Any], data: str) -> Non
         )
 
 
-def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
-    """Put the saved moments in the place of the optimiser's own.
+def load_moments(source: str, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
+    """Put the saved moments in the place of the optimiser's own; `source` says whose they are.
 
     Raises:
         UserError: they are of other weights.
@@ -256,9 +256,7 @@ def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> No
         for mine, theirs in zip(own, saved, strict=True)
     )
     if not fits:
-        raise UserError(
-            f"--resume {run.config.resume}: the optimiser's state is not one of these weights."
-        )
+        raise UserError(f"{source}: the optimiser's state is not one of these weights.")
     for mine, theirs in zip(own, saved, strict=True):
         for name, tensor in mine.items():
             tensor.copy_(theirs[name])
