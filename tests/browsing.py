@@ -34,10 +34,13 @@ def opened(browser, **settings):
 
 
 def widths(page, selector):
-    """How wide the pictures are once they are decoded."""
+    """How wide the pictures are once they are decoded, those out of sight as well."""
     return page.eval_on_selector_all(
         selector,
-        "all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))",
+        """all => Promise.all(all.map(one => {
+            one.loading = "eager";
+            return one.decode().then(() => one.naturalWidth);
+        }))""",
     )
 
 
