@@ -27,6 +27,7 @@ from tvr.models.gare import GARE
 from tvr.models.score import PairScores, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, slices, why_literal
 from tvr.rankings import EVALUATED, write_rankings
+from tvr.report.page import write_report
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
@@ -129,9 +130,10 @@ def run_evaluation(run: Run) -> None:
         origin = {"checkpoint": config.init_model}
         origin |= {k: checkpoint[k] for k in ("epoch", "step") if k in (checkpoint or ())}
         report_ways(run, split, origin, scored)
-    # last, as it may fail over a full disk
+    # last, as they may fail over a full disk
     if config.export_features is not None:
         export_features(run, split, text, clips)
+    write_report(run, split)
 
 
 def report_ways(

@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from tvr.build import Run
@@ -73,6 +74,7 @@ def write_config(run: Run, arguments: Sequence[str]) -> None:
         run.output_dir / CONFIG,
         {
             "command": command,
+            "started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "processes": run.ranks.world_size,
             "precision": run.precision,
             "commit": commit(),

@@ -41,7 +41,7 @@ FREE = (
     *("device", "precision", "batch_size_val", "world_size", "contact_sheet", "export_features"),
     *("interaction", "center", "distributed", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank"),
     *("allow_partial_gallery", "allow_partial_training", "do_eval", "on_nonfinite"),
-    *("on_bad_video", "decode_timeout", "preset", "log_increment", "wandb"),
+    *("on_bad_video", "decode_timeout", "preset", "log_increment", "wandb", "report_examples"),
 )
 
 

@@ -22,6 +22,7 @@ from tvr.evaluate import Evaluation, evaluate
 from tvr.models.gare import GARE
 from tvr.progress import Progress, log_line, measured
 from tvr.rankings import write_rankings
+from tvr.report.page import write_report
 from tvr.resume import restore, save_state
 from tvr.step import Learner, distribute, refuse_chunks, train_step
 from tvr.track import TRAIN, Tracker, flat
@@ -69,6 +70,7 @@ def run_until_stopped(run: Run, requests: StopRequests) -> None:
     for result in results.values():
         run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
     run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)
+    write_report(run, test_split)
 
 
 def pairs(run: Run, model: GARE, split: Split) -> PairDataset:

@@ -23,7 +23,7 @@ from tvr.command_line import Parser, add_flag
 from tvr.dataloaders.workers import deaths_reported
 from tvr.utils.arguments import count
 from tvr.utils.errors import UserError
-from tvr.utils.text import printable
+from tvr.utils.terminal import printable
 
 ALL = "all"
 OPTIONAL = ("baseline", "split", "batches", "queries")

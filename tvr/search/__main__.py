@@ -28,7 +28,7 @@ from tvr.search.model import open_model
 from tvr.utils.arguments import count, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
-from tvr.utils.text import printable
+from tvr.utils.terminal import printable
 
 NAMED_FILES = 10
 SETTINGS = [f for f in fields(Config) if f.name in FROM_CHECKPOINT]

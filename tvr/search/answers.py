@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tvr.search.engine import MOST_CHARACTERS, Answer, Hit
 from tvr.utils.errors import UserError
-from tvr.utils.text import printable
+from tvr.utils.terminal import printable
 
 COLUMNS = ("rank", "score", "first rank", "first score", "seconds", "path")
 GONE = " (no longer there)"

@@ -22,7 +22,9 @@ class TerminalHandler(logging.Handler):
     """Prints above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        # a file's name need not be UTF-8
+        text = self.format(record).encode(errors="backslashreplace").decode()
+        tqdm.write(text, file=sys.stdout)
 
 
 def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
@@ -35,7 +37,7 @@ def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
         logger.setLevel(logging.CRITICAL)
         return logger
     logger.setLevel(logging.INFO)
-    file = logging.FileHandler(output_dir / LOG, encoding="utf-8")
+    file = logging.FileHandler(output_dir / LOG, encoding="utf-8", errors="backslashreplace")
     for handler in (TerminalHandler(), file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)

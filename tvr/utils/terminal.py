@@ -1,4 +1,4 @@
-"""Text for terminals."""
+"""Text that others have written, on a terminal."""
 
 from __future__ import annotations
 
