@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 
+import faiss
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load, save
 from test_fuzz_annotations import read as read_annotations
 from test_fuzz_checkpoints import content, read, saved, script, small_model, zipped
-from test_fuzz_index import FILES, made_up
+from test_fuzz_index import FILES, made_up, sealed
 from test_fuzz_index import read as read_index
 
 from tvr.models.clip import build_backbone
@@ -161,6 +162,7 @@ MANIFESTS = {
     "vectors that are a number": {"vectors": 5},
     "a size that is a list": {"vectors_bytes": []},
     "an endless row": {"shards": [[FILES[1], [float("inf")]]]},
+    "a shard a thousand times": {"shards": [[FILES[1], []]] * 1000},
     "a nested text": b"[" * 100_000,
 }
 
@@ -172,8 +174,19 @@ def test_a_manifest_that_leads_elsewhere_is_refused(child, tmp_path, name):
     if isinstance(changes, dict):
         whole = json.dumps(json.loads(files[FILES[0]]) | changes).encode()
     reader = child("bombs: index", read_index)
-    assert reader.judge({**files, FILES[0]: whole}) == "refused"
+    assert reader.judge(sealed({**files, FILES[0]: whole})) == "refused"
     assert reader.judge(files) == "accepted"
+
+
+def test_an_index_of_no_videos_or_the_same_ones_twice_is_refused(child, tmp_path):
+    files, reader = made_up(tmp_path), child("bombs: index", read_index)
+    manifest = json.loads(files[FILES[0]])
+    for shards, times in (([], 0), ([[FILES[1], [0, 1, 2]]], 0), ([[FILES[1], []]] * 2, 2)):
+        vectors = faiss.IndexFlatIP(4)
+        vectors.add(np.tile(np.eye(3, 4, dtype=np.float32), (times, 1)))
+        files |= {FILES[0]: json.dumps({**manifest, "shards": shards}).encode()}
+        files |= {FILES[2]: faiss.serialize_index(vectors).tobytes()}
+        assert reader.judge(sealed(files)) == "refused"
 
 
 SHARDS = {
@@ -192,7 +205,7 @@ def test_a_shard_whose_parts_do_not_fit_is_refused(child, tmp_path, name):
         metadata = shard.metadata()
     hostile = save(load(files[FILES[1]]) | SHARDS[name], metadata)
     reader = child("bombs: index", read_index)
-    assert reader.judge({**files, FILES[1]: hostile}) == "refused"
+    assert reader.judge(sealed({**files, FILES[1]: hostile})) == "refused"
 
 
 @pytest.mark.parametrize("seconds", ["1e308", "1" + "0" * 400, "1e999", "NaN", "-1", "true"])

@@ -4,6 +4,7 @@ A change of a record gets the right checksum, and a change of a value is saved b
 that they reach the code behind the first check.
 """
 
+import functools
 import io
 import zipfile
 
@@ -51,6 +52,7 @@ def script(state=None):
     return file.getvalue()
 
 
+@functools.cache
 def odd_tensors():
     """Tensors that are no plain weights, or claim to be much larger than they are."""
     loop = []
@@ -87,6 +89,11 @@ def reader(request, child):
     return child(f"checkpoint: {request.param}", read)
 
 
+@functools.cache
+def files_of_each_kind():
+    return {"torch": saved(content()), "legacy": saved(content(), True), "script": script()}
+
+
 @st.composite
 def files(draw, kind):
     """A file of this kind, damaged in its bytes, in a record, or in what was saved."""
@@ -96,8 +103,8 @@ def files(draw, kind):
         try:
             return saved(hostile, legacy=kind == "legacy")
         except Exception:  # not everything can be saved
-            return saved(content())
-    whole = {"torch": saved(content()), "legacy": saved(content(), True), "script": script()}[kind]
+            return files_of_each_kind()[kind]
+    whole = files_of_each_kind()[kind]
     if layer == "bytes" or kind == "legacy":
         return draw(damaged(whole))
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:

@@ -43,7 +43,14 @@ def state():
     learner = learner_of("o")
     config = learner.run.config.public()
     ways = dict.fromkeys(("R@1", "R@5", "R@10", "R@50", "MdR", "MnR"), 10.0) | {"R@1 95%": [1, 20]}
-    best = {"label": "best", "epoch": 1, "t2v": ways, "v2t": ways, "checkpoint": "best.pt"}
+    best = {
+        "label": "best",
+        "epoch": 1,
+        "step": 4,
+        "t2v": ways,
+        "v2t": ways,
+        "checkpoint": "best.pt",
+    }
     position = {"step": 4, "evaluated": 1, "skipped": 0, "results": {"best": best}}
     settings = asdict(learner.run.config.model_settings())
     own = {
