@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 
 from tvr.agreement import refuse_other_settings
 from tvr.build import Run
@@ -12,7 +13,7 @@ from tvr.checks import check
 from tvr.command_line import parse
 from tvr.dataloaders.workers import deaths_reported
 from tvr.evaluate import run_evaluation
-from tvr.output_folder import make_output_dir, write_config
+from tvr.output_folder import held, make_output_dir, write_config
 from tvr.train import run_training
 from tvr.utils.distributed import (
     choose_device,
@@ -22,8 +23,9 @@ from tvr.utils.distributed import (
     speaks_for_machine,
 )
 from tvr.utils.errors import LocalError, UserError
-from tvr.utils.interrupt import end_at_interrupt
+from tvr.utils.interrupt import end_at_interrupt, end_with_launcher
 from tvr.utils.logging import start_logging
+from tvr.utils.meeting import mistakes_told
 from tvr.utils.stopping import Stopped
 
 
@@ -55,8 +57,30 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_program(argv: list[str] | None) -> None:
-    """Parse, check, join the other processes, and train or evaluate."""
-    config = parse(argv)
+    """Get ready, join the other processes, and train or evaluate."""
+    arguments = sys.argv[1:] if argv is None else argv
+    end_with_launcher()
+    with ExitStack() as stack:
+        with mistakes_told(launched_ranks()) as store:
+            run = prepared(arguments)
+            stack.enter_context(held(run))
+        stack.enter_context(process_group(run.ranks, run.device, store))
+        run.log.info(
+            "%d process(es) on %s, precision %s",
+            *(run.ranks.world_size, run.device.type, run.precision),
+        )
+        refuse_other_settings(run.config)
+        write_config(run, arguments)
+        run_training(run) if run.config.do_train else run_evaluation(run)
+
+
+def prepared(arguments: list[str]) -> Run:
+    """Parse and check the command line, and find the device and the output folder.
+
+    Raises:
+        UserError: one message with all problems of the settings; or no device or folder to use.
+    """
+    config = parse(arguments)
     ranks = launched_ranks(config.local_rank)
     warnings = check(config, ranks)
     config.resolve()
@@ -65,13 +89,7 @@ def run_program(argv: list[str] | None) -> None:
     run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main))
     for warning in warnings:
         run.log.warning("warning: %s", warning)
-    with process_group(ranks, device):
-        run.log.info(
-            "%d process(es) on %s, precision %s", ranks.world_size, device.type, run.precision
-        )
-        refuse_other_settings(config)
-        write_config(run, sys.argv[1:] if argv is None else argv)
-        run_training(run) if config.do_train else run_evaluation(run)
+    return run
 
 
 if __name__ == "__main__":

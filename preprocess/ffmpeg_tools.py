@@ -43,6 +43,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def natural_int(text: str) -> int:
+    """Read a whole number >= 0 for argparse, which reports a ValueError's flag and value."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
 def positive_float(text: str) -> float:
     """Read a finite number > 0 for argparse, which reports a ValueError's flag and value."""
     value = float(text)

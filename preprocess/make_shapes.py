@@ -8,31 +8,24 @@ where it was.
 """
 
 import argparse
-import csv
-import io
-import json
 import os
 import signal
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from ffmpeg_tools import (
-    UserError,
-    exit_code,
-    find_ffmpeg,
-    part_path,
-    positive_float,
-    positive_int,
-    publish,
-    remove_leftovers,
-    write_text,
+from ffmpeg_tools import UserError, exit_code, positive_float, positive_int
+from made_up_drawing import FPS, Image
+from made_up_set import (
+    MadeUpSet,
+    Part,
+    Video,
+    annotation_texts,
+    write_set,
 )
-from shapes_scene import FPS, HEIGHT, WIDTH, frames
+from shapes_scene import frames
 from shapes_words import (
     TEST_TEMPLATES,
     TRAIN_TEMPLATES,
@@ -42,7 +35,6 @@ from shapes_words import (
     draw_clips,
     least_train,
 )
-from tqdm import tqdm
 
 MANIFEST_NAME = "shapes_manifest.json"
 CONTENT_VERSION = 1  # raised when the same flags come to give other videos or captions
@@ -57,9 +49,6 @@ class Plan:
     captions: int
     seconds: float
     seed: int
-
-    def __str__(self) -> str:
-        return " ".join(f"--{name} {value}" for name, value in asdict(self).items())
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -94,149 +83,37 @@ def check_plan(plan: Plan) -> None:
         raise UserError(f"--test {plan.test}: there are only {most} combinations to hold out")
 
 
-def manifest_text(plan: Plan, complete: bool) -> str:
-    """Return the manifest: the flags, and whether the data set is complete."""
-    record = {"version": CONTENT_VERSION, **asdict(plan), "complete": complete}
-    return json.dumps(record, indent=1) + "\n"
-
-
-def open_folder(output: Path, plan: Plan) -> bool:
-    """Make `output` ready for `plan`; return whether the data set is there already.
-
-    Raises UserError where the folder holds something else: it is for the user to empty.
-    """
-    manifest = output / MANIFEST_NAME
-    try:
-        if manifest.is_file():
-            text = manifest.read_text(encoding="utf-8")
-            if text not in (manifest_text(plan, True), manifest_text(plan, False)):
-                raise UserError(
-                    f"--output {output} holds videos of other flags than {plan} (see {manifest}); "
-                    "empty it, or name another folder"
-                )
-            names = (output / "videos" / f"video{k}.mp4" for k in range(plan.train + plan.test))
-            if text == manifest_text(plan, True) and all(name.is_file() for name in names):
-                return True
-        elif output.is_dir() and any(output.iterdir()):
-            raise UserError(
-                f"--output {output} is not empty and has no {MANIFEST_NAME}; "
-                "empty it, or name another folder"
-            )
-        (output / "videos").mkdir(parents=True, exist_ok=True)
-        (output / "anns").mkdir(exist_ok=True)
-        remove_leftovers(output)
-        write_text(manifest, manifest_text(plan, False))
-    except OSError as error:
-        raise UserError(f"--output {output}: {error}") from error
-    return False
-
-
-def _csv(rows: list[tuple[str, ...]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
-def annotations(plan: Plan, train: list[Clip], test: list[Clip]) -> dict[str, str]:
-    """Return the three annotation files' texts by name; the test videos come after the train."""
-    ids: list[tuple[str]] = [("video_id",)]
-    queries = [("key", "vid_key", "video_id", "sentence")]
-    videos, sentences = [], []
+def videos(plan: Plan, train: list[Clip], test: list[Clip]) -> list[Video]:
+    """Return all videos with their captions, the test videos after the train."""
+    made = []
     for index, clip in enumerate(train + test):
-        is_train, video_id = index < len(train), f"video{index}"
+        is_train = index < len(train)
         templates = TRAIN_TEMPLATES if is_train else TEST_TEMPLATES
         rng = np.random.default_rng([plan.seed, 1, index])
         texts = captions(clip, templates, plan.captions, rng)
-        if is_train:
-            ids.append((video_id,))
-        else:
-            queries.append((f"ret{index - len(train)}", f"msr{index}", video_id, texts[0]))
-        videos.append(
-            {
-                "id": index,
-                "video_id": video_id,
-                "split": "train" if is_train else "test",
-                "start time": 0.0,
-                "end time": plan.seconds,
-                "shown": asdict(clip),
-            }
-        )
-        for text in texts:
-            sentences.append({"video_id": video_id, "caption": text, "sen_id": len(sentences)})
-    data = {"videos": videos, "sentences": sentences}
-    return {
-        "MSRVTT_train.9k.csv": _csv(ids),
-        "MSRVTT_JSFUSION_test.csv": _csv(queries),
-        "MSRVTT_data.json": json.dumps(data, indent=1) + "\n",
-    }
+        made.append(Video(is_train, plan.seconds, texts, asdict(clip)))
+    return made
 
 
-def render(clip: Clip, index: int, plan: Plan, ffmpeg: str, output: Path) -> None:
-    """Draw and encode one video. Raises UserError where ffmpeg cannot write it."""
-    part = part_path(output)
-    read = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(FPS)]
-    write = ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "20", "-threads", "1"]
-    command = [ffmpeg, "-v", "error", "-y", *read, "-i", "-", *write, str(part)]
+def annotations(plan: Plan, train: list[Clip], test: list[Clip]) -> dict[str, str]:
+    """Return the three annotation files' texts by name."""
+    return annotation_texts(videos(plan, train, test))
+
+
+def drawn(clip: Clip, index: int, plan: Plan) -> Iterator[Image]:
+    """Draw the frames of one video."""
     rng = np.random.default_rng([plan.seed, 2, index])
-    count = max(1, round(plan.seconds * FPS))
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stderr is not None
-        try:
-            for image in frames(clip, count, rng):
-                process.stdin.write(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # ffmpeg gave up: it says why on stderr
-        complaint = process.stderr.read().decode(errors="replace")
-    if process.returncode != 0:
-        part.unlink(missing_ok=True)
-        raise UserError(f"ffmpeg could not write {output}: {' '.join(complaint.split())}")
-    publish(part, output)
-
-
-def render_all(clips: list[Clip], plan: Plan, folder: Path, workers: int) -> None:
-    """Render the videos that are not there yet, several at a time."""
-    ffmpeg = find_ffmpeg()
-    outputs = [folder / f"video{index}.mp4" for index in range(len(clips))]
-    missing = [index for index, output in enumerate(outputs) if not output.is_file()]
-    executor = ThreadPoolExecutor(workers)
-    try:
-        futures = [
-            executor.submit(render, clips[index], index, plan, ffmpeg, outputs[index])
-            for index in missing
-        ]
-        with tqdm(
-            total=len(clips),
-            initial=len(clips) - len(missing),
-            desc="render",
-            unit="video",
-            disable=None,
-        ) as bar:
-            for future in as_completed(futures):
-                future.result()
-                bar.update()
-    finally:
-        executor.shutdown(cancel_futures=True)
+    return frames(clip, max(1, round(plan.seconds * FPS)), rng)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the whole job; return the exit code."""
     plan = Plan(args.train, args.test, args.captions, args.seconds, args.seed)
     check_plan(plan)
-    if open_folder(args.output, plan):
-        print(f"{args.output} is complete already; nothing to do")
-        return 0
-    cv2.setNumThreads(1)
     train, test = draw_clips(plan.train, plan.test, plan.seed)
-    try:
-        for name, text in annotations(plan, train, test).items():
-            write_text(args.output / "anns" / name, text)
-        render_all(train + test, plan, args.output / "videos", args.workers)
-        write_text(args.output / MANIFEST_NAME, manifest_text(plan, True))
-    except OSError as error:
-        raise UserError(f"--output {args.output}: {error}") from error
-    print(f"{len(train)} train and {len(test)} test videos in {args.output}")
+    clips = train + test
+    part = Part(".", videos(plan, train, test), lambda k: drawn(clips[k], k, plan))
+    write_set(MadeUpSet(MANIFEST_NAME, CONTENT_VERSION, plan, [part]), args.output, args.workers)
     return 0
 
 

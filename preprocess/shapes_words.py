@@ -1,33 +1,19 @@
 """What the synthetic videos show, and the wordings that describe them."""
 
 import itertools
-import re
 from dataclasses import dataclass
 
 import numpy as np
+from made_up_words import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    SIZES,
+    drawn_templates,
+    one,
+    with_articles,
+)
 
-# Each value with the words for it; a word stands for one value only, so that a caption that
-# names all four attributes tells which video is meant.
-SHAPES = {
-    "circle": ("circle", "disc"),
-    "square": ("square", "box"),
-    "triangle": ("triangle", "wedge"),
-    "star": ("star", "pointed star"),
-    "diamond": ("diamond", "rhombus"),
-    "cross": ("cross", "plus sign"),
-    "ring": ("ring", "hoop"),
-    "heart": ("heart", "heart shape"),
-}
-COLOURS = {
-    "red": ("red", "crimson"),
-    "green": ("green", "emerald"),
-    "blue": ("blue", "cobalt"),
-    "yellow": ("yellow", "golden"),
-    "orange": ("orange", "amber"),
-    "purple": ("purple", "violet"),
-    "cyan": ("cyan", "turquoise"),
-    "pink": ("pink", "rosy"),
-}
 # Each wording twice: "it moves", "it is moving".
 MOTIONS = {
     "left": (("moves to the left", "moving to the left"), ("slides leftward", "sliding leftward")),
@@ -50,15 +36,6 @@ MOTIONS = {
     "shrink": (("shrinks", "shrinking"), ("gets smaller", "getting smaller")),
     "still": (("stays still", "staying still"), ("does not move", "resting without motion")),
 }
-BACKGROUNDS = {
-    "dark": ("dark", "black"),
-    "light": ("light", "white"),
-    "striped": ("striped", "stripy"),
-    "checkered": ("checkered", "chessboard"),
-    "gradient": ("gradient", "fading"),
-    "grass": ("grassy", "meadow"),
-}
-SIZES = {"small": ("small", "little"), "large": ("large", "big")}
 EXTRAS = ("with a grey bar in the corner", "next to a grey bar")
 
 # {thing}: size, colour and shape; {does}: "moves up"; {doing}: "moving up".
@@ -102,38 +79,31 @@ class Clip:
         return self.shape, self.colour, self.motion, self.background
 
 
-def _one(rng: np.random.Generator, words: tuple) -> str | tuple[str, str]:
-    return words[int(rng.integers(len(words)))]
-
-
 def caption(clip: Clip, template: str, rng: np.random.Generator) -> str:
     """Fill one template for a clip, with words drawn from `rng`."""
-    colour, shape = _one(rng, COLOURS[clip.colour]), _one(rng, SHAPES[clip.shape])
-    does, doing = _one(rng, MOTIONS[clip.motion])
+    colour, shape = one(rng, COLOURS[clip.colour]), one(rng, SHAPES[clip.shape])
+    does, doing = one(rng, MOTIONS[clip.motion])
     # What grows or shrinks has no one size to name.
     sized = clip.motion not in ("grow", "shrink") and rng.random() < 0.5
-    thing = f"{_one(rng, SIZES[clip.size])} {colour} {shape}" if sized else f"{colour} {shape}"
+    thing = f"{one(rng, SIZES[clip.size])} {colour} {shape}" if sized else f"{colour} {shape}"
     text = template.format(
         thing=thing,
         shape=shape,
         colour=colour,
         does=does,
         doing=doing,
-        ground=_one(rng, BACKGROUNDS[clip.background]),
+        ground=one(rng, BACKGROUNDS[clip.background]),
     )
     if clip.extra and rng.random() < 0.5:
-        text = f"{text} {_one(rng, EXTRAS)}"
-    return re.sub(r"\ba (?=[aeiou])", "an ", text)
+        text = f"{text} {one(rng, EXTRAS)}"
+    return with_articles(text)
 
 
 def captions(
     clip: Clip, templates: tuple[str, ...], count: int, rng: np.random.Generator
 ) -> list[str]:
     """Return `count` captions; no template comes again before all of them were used."""
-    order: list[int] = []
-    while len(order) < count:
-        order.extend(rng.permutation(len(templates)).tolist())
-    return [caption(clip, templates[index], rng) for index in order[:count]]
+    return [caption(clip, text, rng) for text in drawn_templates(templates, count, rng)]
 
 
 def combination_count() -> int:

@@ -26,6 +26,7 @@ def main(demo: Path) -> None:
     print(f"{'chance':10}{chance:9.1f}\n")
     print(f"checkpoint  {demo / 'gare' / 'checkpoint_last.pt'}")
     print(f"metrics     {demo / 'evaluation' / 'metrics.json'}")
+    print(f"report      {demo / 'gare' / 'report.html'}")
     print(f"picture     {demo / 'evaluation' / 'contact_sheet.jpg'}")
 
 

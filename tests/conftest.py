@@ -1,11 +1,14 @@
 """What the end-to-end tests share: a small MSR-VTT of made-up videos, and runs on it."""
 
 import logging
+import shutil
 import signal
 import sys
+from importlib.resources import files
 from types import SimpleNamespace
 
 import pytest
+from browsing import PATIENCE
 from programs import run_program
 from runs import evaluation, program, training
 from tables import Tables
@@ -82,3 +85,29 @@ def evaluated(shapes, trained, tmp_path_factory):
     done = program(*evaluation(shapes, trained[0] / "checkpoint_last.pt", output, *flags))
     assert done.returncode == 0, done.stderr
     return output
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real one, where one is installed."""
+    # most tests do without
+    from playwright.sync_api import expect, sync_playwright
+
+    installed = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    program = next(installed, None)
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    # As long as it takes on a busy machine
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox"], timeout=PATIENCE
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    """The source of axe-core, which checks pages for what keeps people from using them."""
+    return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")

@@ -1,6 +1,7 @@
 """Checkpoints: what is written is read again, half files are never left, strange ones refused."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -64,6 +65,12 @@ def test_json_is_replaced_whole(tmp_path):
         write_json(path, {"R@1": object()})
     assert json.loads(path.read_text()) == {"R@1": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_json_may_name_files_that_are_not_utf8(tmp_path):
+    path, name = tmp_path / "config.json", os.fsdecode(b"/data/caf\xe9 \xe2\x88\x9a")
+    write_json(path, {"video_path": name})
+    assert json.loads(path.read_text("utf-8")) == {"video_path": name}
 
 
 @pytest.mark.parametrize(

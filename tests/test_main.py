@@ -11,7 +11,8 @@ def test_training_leaves_checkpoints_log_and_metrics(trained):
     content, _ = results(output)
     assert {path.name for path in output.iterdir()} == {
         *("checkpoint_last.pt", "checkpoint_best.pt", "state_00000010.pt"),
-        *("metrics.json", "log.txt"),
+        *("metrics.json", "metrics.jsonl", "config.json", "log.txt", "tensorboard"),
+        *("rankings_last.csv", "rankings_best.csv", "report.html"),
     }
     assert content["protocol"]["videos"] == 13
     assert content["protocol"]["documented_videos"] == 1000

@@ -175,3 +175,4 @@ def test_the_demo_report_puts_the_baseline_beside_gare(tmp_path):
     assert lines["baseline"][1] == "12.0"
     for path in ("gare/checkpoint_last.pt", "evaluation/metrics.json", "contact_sheet.jpg"):
         assert path in done.stdout
+    assert "gare/report.html" in done.stdout

@@ -79,7 +79,7 @@ def test_a_gradient_that_is_not_finite_updates_nothing_and_names_the_captions(ch
     with torch.no_grad():
         it.model.clip.text_projection[0, 0] = math.nan
     train_step(it, good, 1)
-    with pytest.raises(UserError, match=r"step 1: .*not finite") as error:
+    with pytest.raises(UserError, match=r"step 2: .*not finite") as error:
         train_step(it, good, 2)
     assert "caption10" in str(error.value)
     after = weights(it.model)
@@ -92,7 +92,7 @@ def test_the_last_step_of_an_epoch_is_looked_at_as_well():
     with torch.no_grad():
         it.model.psi.mean.bias[0] = math.inf
     train_step(it, batch(), 7)
-    with pytest.raises(UserError, match=r"step 7: .*not finite"):
+    with pytest.raises(UserError, match=r"step 8: .*not finite"):
         it.watch.flush()
     it.watch.flush()
 
@@ -107,7 +107,7 @@ def test_no_more_is_updated_once_a_step_was_not_finite():
     with torch.no_grad():
         it.model.clip.logit_scale.fill_(2.0)
     before = weights(it.model)
-    with pytest.raises(UserError, match="step 0"):
+    with pytest.raises(UserError, match="step 1: "):
         train_step(it, fine, 1)
     it.optimizer.step()
     after = weights(it.model)
@@ -161,12 +161,12 @@ def test_a_number_of_broken_updates_may_be_left_out(capsys):
         one.watch.flush()
     assert it.watch.skipped == 1
     printed = capsys.readouterr().out
-    assert printed.count("warning: 1 of 1 left out: step 1: ") == 1
+    assert printed.count("warning: 1 of 1 left out: step 2: ") == 1
     assert "caption10" in printed
     ours, theirs = weights(it.model), weights(twin.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     break_for_a_step(it, 3)
-    with pytest.raises(UserError, match="step 3"):
+    with pytest.raises(UserError, match="step 4: "):
         it.watch.flush()
 
 

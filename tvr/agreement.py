@@ -11,6 +11,7 @@ import torch
 from tvr.config import Config
 from tvr.utils.distributed import gather_objects
 from tvr.utils.errors import UserError
+from tvr.utils.logging import package_versions
 
 # Machines may keep their files in other places, and have more or fewer cores
 MAY_DIFFER = (
@@ -22,7 +23,10 @@ MAY_DIFFER = (
 def refuse_other_settings(config: Config) -> None:
     """Raises UserError, on every process, where one has other flags or other code."""
     facts = {f"--{name}": v for name, v in config.public().items() if name not in MAY_DIFFER}
-    refuse_differences({**facts, "this program's code": code(), "torch": torch.__version__})
+    versions = {f"the version of {name}": v for name, v in package_versions().items()}
+    refuse_differences(
+        {**facts, "this program's code": code(), "torch": torch.__version__, **versions}
+    )
 
 
 def refuse_differences(facts: dict[str, Any]) -> None:
@@ -42,8 +46,8 @@ def refuse_differences(facts: dict[str, Any]) -> None:
 
 
 def code() -> str:
-    """A fingerprint of this package's source."""
-    found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    """A fingerprint of this program's source."""
+    found, package = hashlib.sha256(), Path(__file__).parent
+    for path in (package.parent / "main_retrieval.py", *sorted(package.rglob("*.py"))):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]

@@ -93,16 +93,17 @@ class Run:
 
     def refuse_earlier_results(self) -> None:
         """Raises UserError where `--output_dir` holds a training run that would be lost."""
-        states = [path.name for path in self.output_dir.glob(STATES)]
-        if self.config.resume and states:
+        states = sorted(path.name for path in self.output_dir.glob(STATES))
+        # what --resume with a PATH may replace is for `make_way` in tvr/resume.py
+        if self.config.resume and (states or self.config.resume != "auto"):
             return
-        earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()]
-        earlier += sorted(states)
+        earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()] + states
+        go_on = ", or pass --resume auto to go on from its saved state" if states else ""
         if earlier and not self.config.overwrite:
             raise UserError(
                 f"--output_dir {self.output_dir} holds {' and '.join(earlier)} of an earlier "
-                "training run. Choose another folder, or pass --resume auto to go on from its "
-                "saved state, or --overwrite 1 to replace its files."
+                f"training run. Choose another folder{go_on}, or --overwrite 1 to replace its "
+                "files."
             )
 
     def split(self, name: str) -> Split:

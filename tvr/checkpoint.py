@@ -48,10 +48,13 @@ def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, indented for people."""
+    """Write JSON atomically, indented for people.
+
+    File names need not be UTF-8: their other bytes become escapes that are read as they were.
+    """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def read_state(path: Path) -> dict[str, Any]:
         UserError: see `read_checkpoint`; or it is a checkpoint without the state of a training.
     """
     content = read_checkpoint(path)
-    kinds = {"config": dict, "processes": int, "data": str, "moments": list, "position": dict}
+    kinds = {"config": dict, "circumstances": dict, "data": str, "moments": list, "position": dict}
     lacking = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if lacking:
         raise UserError(

@@ -33,6 +33,7 @@ AT_LEAST = {
     "decode_timeout": 0,
     "seed": 0,
     "contact_sheet": 0,
+    "report_examples": 0,
     "dual_softmax": 0,
     "sinkhorn": 0,
     "qb_norm": 0,

@@ -99,6 +99,11 @@ class Config:
     contact_sheet: int = flag(
         0, "captions to draw with their five best videos in contact_sheet.jpg", group="run"
     )
+    report_examples: int = flag(
+        6,
+        "successes and failures of each direction with previews in report.html (0: none)",
+        group="run",
+    )
     local_rank: int | None = flag(None, "set by the launcher", group="run")
     world_size: int = flag(0, "number of processes; 0: what the launcher says", group="run")
 

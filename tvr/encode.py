@@ -10,7 +10,7 @@ D embedding width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,8 +47,12 @@ def evaluating(model: GARE) -> Iterator[None]:
         model.train(was_training)
 
 
-def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:
+def encode_clips(
+    run: Run, model: GARE, split: Split, between: Callable[[], None] = lambda: None
+) -> EncodedClips:
     """The features of this rank's share of the split's clips.
+
+    `between` is called before each round of batches, of which every rank has at most one.
 
     Raises:
         UserError: a video cannot be read.
@@ -57,14 +61,22 @@ def encode_clips(run: Run, model: GARE, split: Split) -> EncodedClips:
     shares = [
         list(range(start, min(start + size, len(split.clips))))
         for start in range(0, len(split.clips), size)
-    ][ranks.rank :: ranks.world_size]
+    ]
+    rounds = range(0, len(shares), ranks.world_size)
     loader = clip_loader(
-        ClipDataset(split, run.frames(model)), shares, run.config.workers, run.pin_memory
+        ClipDataset(split, run.frames(model)),
+        shares[ranks.rank :: ranks.world_size],
+        run.config.workers,
+        run.pin_memory,
     )
     quiet = None if ranks.is_main else True  # None: only on a terminal
     batches, rows = [], [torch.zeros(0, dtype=torch.long, device=run.device)]
-    incidents = Incidents()
-    for batch in tqdm(checked(loader), "encode videos", len(shares), leave=False, disable=quiet):
+    incidents, reading = Incidents(), checked(loader)
+    for _ in tqdm(rounds, "encode videos", leave=False, disable=quiet):
+        between()
+        batch = next(reading, None)
+        if batch is None:
+            continue
         batch = batch.to(run.device, non_blocking=True)
         with run.autocast():
             batches.append(model.encode_video(batch.frames_NCHW, batch.mask_UF))

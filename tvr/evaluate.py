@@ -27,6 +27,7 @@ from tvr.models.gare import GARE
 from tvr.models.score import PairScores, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, slices, why_literal
 from tvr.rankings import EVALUATED, write_rankings
+from tvr.report.page import write_report
 from tvr.utils.distributed import gather_uneven
 from tvr.utils.errors import UserError
 from tvr.utils.metrics import both_directions, table
@@ -46,15 +47,20 @@ class Evaluation:
     sim_AB: np.ndarray
 
 
-def evaluate(run: Run, model: GARE, split: Split) -> Evaluation:
+def evaluate(
+    run: Run, model: GARE, split: Split, between: Callable[[], None] = lambda: None
+) -> Evaluation:
     """Every caption against every video of a split, on every rank.
+
+    `between` is called now and then, equally often on every rank, and may end it by an exception.
 
     Raises:
         UserError: a video cannot be read, or a score is not a finite number.
     """
     with evaluating(model):
         text = encode_texts(run, model, [caption.text for caption in split.captions])
-        sim_AB = similarities(model_score(run, model), text, encode_clips(run, model, split))
+        clips = encode_clips(run, model, split, between)
+        sim_AB = similarities(model_score(run, model), text, clips)
     return Evaluation(ranked(sim_AB, sim_AB, split), sim_AB)
 
 
@@ -124,9 +130,10 @@ def run_evaluation(run: Run) -> None:
         origin = {"checkpoint": config.init_model}
         origin |= {k: checkpoint[k] for k in ("epoch", "step") if k in (checkpoint or ())}
         report_ways(run, split, origin, scored)
-    # last, as it may fail over a full disk
+    # last, as they may fail over a full disk
     if config.export_features is not None:
         export_features(run, split, text, clips)
+    write_report(run, split)
 
 
 def report_ways(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from tvr.build import Run
 from tvr.checkpoint import write_json
 from tvr.presets import deviations
 from tvr.utils.errors import UserError
-from tvr.utils.logging import commit, environment
+from tvr.utils.logging import LOG, commit, environment
 
 CONFIG = "config.json"
 
@@ -32,6 +36,29 @@ def make_output_dir(name: str) -> Path:
     return path
 
 
+@contextmanager
+def held(run: Run) -> Iterator[None]:
+    """The output folder for this run alone: its log is locked by the main process.
+
+    Raises:
+        UserError: another run is at work there.
+    """
+    if not run.ranks.is_main:
+        yield
+        return
+    with (run.output_dir / LOG).open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # some network file systems have no locks
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(
+                    f"--output_dir {run.output_dir}: another run is at work there. Wait until it "
+                    "is done, or choose another folder."
+                ) from error
+        yield
+
+
 def write_config(run: Run, arguments: Sequence[str]) -> None:
     """Write config.json into the output folder, on the main process, and log the command.
 
@@ -47,6 +74,7 @@ def write_config(run: Run, arguments: Sequence[str]) -> None:
         run.output_dir / CONFIG,
         {
             "command": command,
+            "started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "processes": run.ranks.world_size,
             "precision": run.precision,
             "commit": commit(),

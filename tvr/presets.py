@@ -71,7 +71,7 @@ def preset(name: str, datatype: str, n_display: int, device: str) -> dict[str, A
 
 def deviations(settings: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings that are not the paper's for their benchmark: name to (paper's, this)."""
-    paper = preset("paper", settings["datatype"], settings["n_display"], settings["device"])
+    paper = PAPER | BENCHMARKS.get(canonical(settings["datatype"]), {})
     return {
         name: (value, settings[name])
         for name, value in paper.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from tvr.dataloaders.batches import PairBatch
-from tvr.resume import Position
+from tvr.saved_state import Position
 from tvr.step import Learner
 from tvr.utils.logging import memory_gib
 from tvr.watch import Observed

@@ -9,55 +9,53 @@ that goes on draws what one without interruption would have drawn.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tvr.build import STATES, Run
-from tvr.checkpoint import load_model, read_state, save_checkpoint, trained_settings
+from tvr.build import BEST, STATES, Run
+from tvr.checkpoint import (
+    load_model,
+    read_checkpoint,
+    read_state,
+    save_checkpoint,
+    trained_settings,
+)
+from tvr.saved_state import Position, position_of
 from tvr.step import Learner
 from tvr.utils.distributed import broadcast_object, broadcast_tensors
 from tvr.utils.errors import UserError
-from tvr.utils.metrics import table
+from tvr.utils.files import replacing
+from tvr.utils.logging import device_name
 
 NAME = re.compile(r"state_(\d{8,})\.pt")
-# May be another where a training goes on: they do not change what is computed, up to rounding.
-# --on_bad_video: `error` ends a training where `skip` would begin to be another
+# May be another where a training goes on, and change nothing but how sums are rounded
+ROUNDING = ("compile", "chunk_size", "grad_checkpointing", "scoring", "video_decoder")
+# These not even that. --on_bad_video: `error` ends a training where `skip` would begin another
 FREE = (
     *("resume", "save_every", "keep_last", "overwrite", "workers", "n_display", "local_rank"),
-    *("anno_path", "video_path", "output_dir", "frame_cache", "video_decoder", "init_model"),
-    *("device", "precision", "compile", "chunk_size", "grad_checkpointing", "scoring"),
-    *("batch_size_val", "world_size", "contact_sheet", "export_features", "interaction"),
-    *("dual_softmax", "sinkhorn", "qb_norm", "qb_bank", "center", "distributed"),
+    *("anno_path", "video_path", "output_dir", "frame_cache", "init_model"),
+    *("device", "precision", "batch_size_val", "world_size", "contact_sheet", "export_features"),
+    *("interaction", "center", "distributed", "dual_softmax", "sinkhorn", "qb_norm", "qb_bank"),
     *("allow_partial_gallery", "allow_partial_training", "do_eval", "on_nonfinite"),
-    *("on_bad_video", "decode_timeout", "preset", "log_increment", "wandb"),
+    *("on_bad_video", "decode_timeout", "preset", "log_increment", "wandb", "report_examples"),
 )
-
-
-MOST_VALUES = 10_000  # that two results have, with a large margin
-
-
-@dataclass
-class Position:
-    """How far a training has come.
-
-    `step` updates are done, the last evaluation was after `evaluated` of them, `results` were found
-    so far, and `skipped` updates were left out because they were not finite.
-    """
-
-    step: int = 0
-    evaluated: int = 0
-    skipped: int = 0
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def states(folder: Path) -> list[Path]:
     """The saved states in a folder, the latest first."""
-    step_of = {path: NAME.fullmatch(path.name) for path in folder.glob(STATES)}
-    found = {path: int(match[1]) for path, match in step_of.items() if match is not None}
-    return sorted(found, key=found.__getitem__, reverse=True)
+    found = [path for path in folder.glob(STATES) if NAME.fullmatch(path.name)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(state: Path) -> int:
+    """How many updates the state of this name has seen."""
+    match = NAME.fullmatch(state.name)
+    assert match is not None, state
+    return int(match[1])
 
 
 def save_state(learner: Learner, position: Position, data: str) -> None:
@@ -73,19 +71,37 @@ def save_state(learner: Learner, position: Position, data: str) -> None:
         return
     facts = {
         "config": run.config.public(),
-        "processes": run.ranks.world_size,
+        "circumstances": circumstances(run),
         "data": data,
         "moments": moments(learner),
         "position": vars(position),
     }
-    save_checkpoint(run.output_dir / f"state_{position.step:08}.pt", learner.model, **facts)
-    keep(run, run.config.keep_last)
+    written = run.output_dir / f"state_{position.step:08}.pt"
+    save_checkpoint(written, learner.model, **facts)
+    keep(run.output_dir, position.step, run.config.keep_last)
 
 
-def keep(run: Run, count: int) -> None:
-    """Delete all but the last `count` states in the output folder."""
-    for old in states(run.output_dir)[count:]:
-        old.unlink()
+def keep(folder: Path, step: int, count: int) -> None:
+    """Delete all but the last `count` states up to `step`, which is on the disk.
+
+    Those of later steps are damaged, or of a training that was gone back from: they would be
+    taken for the latest.
+    """
+    found = states(folder)
+    past = [state for state in found if step_of(state) <= step]
+    for state in {*found} - {*past[:count]}:
+        state.unlink()
+
+
+def circumstances(run: Run) -> dict[str, Any]:
+    """What decides how sums are rounded, besides flags."""
+    return {
+        "processes": run.ranks.world_size,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "device": device_name(run.device),
+        "precision": run.precision,
+    }
 
 
 def moments(learner: Learner) -> list[dict[str, Tensor]]:
@@ -94,7 +110,7 @@ def moments(learner: Learner) -> list[dict[str, Tensor]]:
     return [optimizer.state[p] for group in optimizer.param_groups for p in group["params"]]
 
 
-def restore(learner: Learner, data: str) -> Position:
+def restore(learner: Learner, data: str, total_steps: int) -> Position:
     """Put the state that `--resume` asks for into the learner, on every process.
 
     Only the main process reads it. For `auto` where there is none the learner stays as it is.
@@ -103,25 +119,27 @@ def restore(learner: Learner, data: str) -> Position:
     Raises:
         UserError: the state is not there, damaged, or of another training.
     """
-    run = learner.run
-    content = None
-    if run.ranks.is_main and run.config.resume:
-        content = find(run)
-    elif run.ranks.is_main:
-        keep(run, 0)
+    run, found, position = learner.run, None, None
     if run.ranks.is_main:
+        if run.config.resume:
+            found = find(run)
+        else:
+            keep(run.output_dir, step=-1, count=0)
         # of a process that was killed while it wrote
         for part in run.output_dir.glob(".*.part"):
             part.unlink()
-    if content is not None:
+    if found is not None:
+        path, content = found
         refuse_another_training(run, content, data)
-    position = broadcast_object(None if content is None else position_of(run, content))
+        position = position_of(content, f"--resume {run.config.resume}", total_steps)
+        bring_best(run, path, position)
+    position = broadcast_object(position)
     if position is None:
         return Position()
     own = moments(learner)
-    if content is not None:
-        load_model(learner.model, content, Path(run.config.resume))
-        load_moments(run, own, content["moments"])
+    if found is not None:
+        load_model(learner.model, content, path)
+        load_moments(f"--resume {run.config.resume}", own, content["moments"])
         announce(run, content, position)
     broadcast_tensors(learner.model.state_dict().values())
     broadcast_tensors(tensor for state in own for tensor in state.values())
@@ -129,27 +147,82 @@ def restore(learner: Learner, data: str) -> Position:
     return position
 
 
-def find(run: Run) -> dict[str, Any] | None:
-    """The latest state that can be read; None for `auto` where no state was ever written."""
+def find(run: Run) -> tuple[Path, dict[str, Any]] | None:
+    """The latest state that can be read; None for `auto` where no state was ever written.
+
+    Raises:
+        UserError: there is none, or going on from it would delete later ones that were not named.
+    """
     wanted = run.config.resume
-    path = run.output_dir if wanted == "auto" else Path(wanted)
-    if path.is_file():
-        return read_state(path)
-    found = states(path)
+    folder = run.output_dir if wanted == "auto" else Path(wanted)
+    if folder.is_file():
+        make_way(run, folder)
+        return folder, read_state(folder)
+    found = states(folder)
     for state in found:
         try:
-            return read_state(state)
+            content = read_state(state)
         except UserError as error:
             run.log.warning("warning: %s Trying the one before.", error)
+            continue
+        if folder.resolve() != run.output_dir.resolve():
+            make_way(run, state)
+        return state, content
     if wanted == "auto" and not found:
         return None
     problem = "holds no state_*.pt"
     if found:
         problem = f"holds {len(found)} saved state(s), of which none can be read"
     raise UserError(
-        f"--resume {wanted}: {path} {problem}. Name another file or folder, or start again without "
-        "--resume."
+        f"--resume {wanted}: {folder} {problem}. Name another file or folder, or start again "
+        "without --resume."
     )
+
+
+def make_way(run: Run, chosen: Path) -> None:
+    """For going on from `chosen`, where that gives up later states in the output folder.
+
+    Raises:
+        UserError: there are any, or of another folder's training, and no --overwrite 1.
+    """
+    here = chosen.resolve().parent == run.output_dir.resolve()
+    own = states(run.output_dir)
+    given_up = [state for state in own if not here or step_of(state) > step_of(chosen)]
+    if given_up and not run.config.overwrite:
+        raise UserError(
+            f"--resume {run.config.resume}: --output_dir {run.output_dir} holds "
+            f"{', '.join(state.name for state in given_up)}, which what follows would replace. "
+            "Choose another --output_dir, or pass --overwrite 1."
+        )
+    if not here:
+        keep(run.output_dir, step=-1, count=0)
+
+
+def bring_best(run: Run, state: Path, position: Position) -> None:
+    """See to it that the best checkpoint so far is in the output folder, as `position` has it.
+
+    A process that was killed between writing a better one and the state has left that better one:
+    the evaluation that found it comes again, and will find it to be the best.
+
+    Raises:
+        UserError: it is not beside the state, or cannot be read.
+    """
+    if "best" not in position.results:
+        return
+    source, expected = state.parent / BEST, position.results["best"]["step"]
+    try:
+        step = read_checkpoint(source).get("step")
+    except UserError as error:
+        raise UserError(
+            f"--resume {run.config.resume}: the best checkpoint so far is needed beside the state. "
+            f"{error} Put it there, or start again from the weights with --init_model."
+        ) from error
+    if step != expected:
+        run.log.info("%s is not of step %d: the next evaluation finds the best", BEST, expected)
+        del position.results["best"]
+    elif source.resolve() != (run.output_dir / BEST).resolve():
+        with replacing(run.output_dir / BEST) as copy, source.open("rb") as file:
+            shutil.copyfileobj(file, copy)
 
 
 def refuse_another_training(run: Run, content: dict[str, Any], data: str) -> None:
@@ -159,7 +232,7 @@ def refuse_another_training(run: Run, content: dict[str, Any], data: str) -> Non
     problems = [
         f"--{name} was {saved.get(name)}, now {value}"
         for name, value in now.items()
-        if name not in FREE and saved.get(name) != value
+        if name not in (*FREE, *ROUNDING) and saved.get(name) != value
     ]
     if content["data"] != data:
         problems.append("the training captions are others, or in another order")
@@ -170,52 +243,8 @@ def refuse_another_training(run: Run, content: dict[str, Any], data: str) -> Non
         )
 
 
-def position_of(run: Run, content: dict[str, Any]) -> Position:
-    """Where the state stands. Raises UserError where it does not say so."""
-    numbers = [content["position"].get(name) for name in ("step", "evaluated", "skipped")]
-    results = content["position"].get("results")
-    known = all(type(n) is int and 0 <= n < 2**53 for n in numbers) and are_results(results)
-    if not known:
-        raise UserError(f"--resume {run.config.resume}: the state does not say where it stands.")
-    return Position(*numbers, results)
-
-
-def are_results(results: Any) -> bool:
-    """Whether these are results of evaluations as `train` keeps them, as far as it reads them."""
-    if not isinstance(results, dict) or not is_small(results):
-        return False
-    try:
-        for result in results.values():
-            table(result)
-            whole = type(result["epoch"]) is int and type(result["step"]) is int
-            if not whole or not isinstance(result["label"], str):
-                return False
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
-        return False
-    return True
-
-
-def is_small(content: Any) -> bool:
-    """Whether nested lists and dictionaries hold at most `MOST_VALUES` numbers and strings.
-
-    A list that holds another twice, and so on, has few bytes in a file and no end when it is shown.
-    """
-    waiting, count = [content], 0
-    while waiting:
-        value, count = waiting.pop(), count + 1
-        if isinstance(value, dict):
-            waiting += [*value, *value.values()]
-        elif isinstance(value, list | tuple):
-            waiting += value
-        elif not isinstance(value, str | int | float | None):
-            return False
-        if count > MOST_VALUES:
-            return False
-    return True
-
-
-def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
-    """Put the saved moments in the place of the optimiser's own.
+def load_moments(source: str, own: list[dict[str, Tensor]], saved: list[Any]) -> None:
+    """Put the saved moments in the place of the optimiser's own; `source` says whose they are.
 
     Raises:
         UserError: they are of other weights.
@@ -227,22 +256,29 @@ def load_moments(run: Run, own: list[dict[str, Tensor]], saved: list[Any]) -> No
         for mine, theirs in zip(own, saved, strict=True)
     )
     if not fits:
-        raise UserError(
-            f"--resume {run.config.resume}: the optimiser's state is not one of these weights."
-        )
+        raise UserError(f"{source}: the optimiser's state is not one of these weights.")
     for mine, theirs in zip(own, saved, strict=True):
         for name, tensor in mine.items():
             tensor.copy_(theirs[name])
 
 
 def announce(run: Run, content: dict[str, Any], position: Position) -> None:
-    """Say in the log where the training goes on, and what is not as it was."""
+    """Say in the log where the training goes on, and what rounds otherwise than it was."""
     run.log.info("going on after step %d", position.step)
-    before, now = content["processes"], run.ranks.world_size
-    if before != now:
+    saved = {name: str(v) for name, v in content["circumstances"].items() if type(v) in (int, str)}
+    changed = [
+        f"{name} {saved.get(name, 'unknown'):.80} before, {value} now"
+        for name, value in circumstances(run).items()
+        if saved.get(name) != str(value)
+    ]
+    changed += [
+        f"--{name} {content['config'].get(name)!s:.80} before, {value} now"
+        for name in ROUNDING
+        if content["config"].get(name) != (value := getattr(run.config, name))
+    ]
+    if changed:
         run.log.warning(
-            "warning: %d process(es) before, %d now: the same batches in the same order, but sums "
-            "are rounded otherwise",
-            before,
-            now,
+            "warning: %s: the same batches in the same order, but sums are rounded otherwise, and "
+            "the end will not be the same bit for bit",
+            "; ".join(changed),
         )

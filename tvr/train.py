@@ -22,6 +22,7 @@ from tvr.evaluate import Evaluation, evaluate
 from tvr.models.gare import GARE
 from tvr.progress import Progress, log_line, measured
 from tvr.rankings import write_rankings
+from tvr.report.page import write_report
 from tvr.resume import restore, save_state
 from tvr.step import Learner, distribute, refuse_chunks, train_step
 from tvr.track import TRAIN, Tracker, flat
@@ -33,7 +34,17 @@ from tvr.watch import Watch
 
 
 def run_training(run: Run) -> None:
-    """`--do_train`: train, select on validation where there is one, report on the test split."""
+    """`--do_train`: train, select on validation where there is one, report on the test split.
+
+    Raises:
+        Stopped: a process was asked to stop, and the state is saved.
+    """
+    with StopRequests() as requests:
+        run_until_stopped(run, requests)
+
+
+def run_until_stopped(run: Run, requests: StopRequests) -> None:
+    """`run_training`; requests to stop are heeded after the first step and from then on."""
     config = run.config
     run.refuse_earlier_results()
     train_split, test_split = run.split("train"), run.split("test")
@@ -46,18 +57,20 @@ def run_training(run: Run) -> None:
     dataset = pairs(run, model, train_split)
     learner = learner_of(run, model, train_split)
     data = train_split.fingerprint()
-    position = restore(learner, data)
-    with StopRequests() as requests, Tracker(run, position.step) as tracker:
-        progress = Progress(steps, config.epochs, position, data)
+    progress = Progress(steps, config.epochs, restore(learner, data, steps * config.epochs), data)
+    with Tracker(run, progress.step) as tracker:
         results = train(learner, dataset, selection, progress, requests, tracker)
-        if run.has_validation:
-            with requests.at_once(f"before the test; {STOPPED}"):
-                results = test_selected(run, model, test_split, results)
-        if run.ranks.is_main:
-            write_results(run, test_split, results)
+    if not (run.output_dir / LAST).exists():
+        # the state was another folder's, and nothing was left to train
+        save(run, model, LAST, progress, metrics=None)
+    if run.has_validation:
+        results = test_selected(run, model, test_split, results, requests)
+    if run.ranks.is_main:
+        write_results(run, test_split, results)
     for result in results.values():
         run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
     run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)
+    write_report(run, test_split)
 
 
 def pairs(run: Run, model: GARE, split: Split) -> PairDataset:
@@ -109,10 +122,10 @@ def train(
     for step in progress.evaluations(run.config.eval_every):
         train_until(learner, batches, progress, step, requests, tracker)
         # Also before the evaluation, which could fail over a broken video
-        save(run, model, LAST, progress, metrics=None)
         save_state(learner, position, progress.data)
-        with requests.at_once(f"before the evaluation after step {step}; {STOPPED}"):
-            found = evaluate(run, model, selection)
+        save(run, model, LAST, progress, metrics=None)
+        heed = partial(requests.heed, f"before the evaluation after step {step}; {STOPPED}")
+        found = evaluate(run, model, selection, heed)
         run.log.info(
             "epoch %d, step %d on %s\n%s",
             *(progress.epoch, step, selection.name, table(found.metrics)),
@@ -146,17 +159,22 @@ def keep(run: Run, model: GARE, selection: Split, progress: Progress, found: Eva
 
 
 def test_selected(
-    run: Run, model: GARE, test_split: Split, results: dict[str, dict[str, Any]]
+    run: Run,
+    model: GARE,
+    test_split: Split,
+    results: dict[str, dict[str, Any]],
+    requests: StopRequests,
 ) -> dict[str, dict[str, Any]]:
     """The last and the selected checkpoint on the test split, which had no part in selecting."""
-    on_test = {results["last"]["step"]: evaluate(run, model, test_split)}
-    selected = results["best"]["step"]
+    heed = partial(requests.heed, f"before the test; {STOPPED}")
+    on_test = {results["last"]["step"]: evaluate(run, model, test_split, heed)}
+    selected = results.get("best", results["last"])["step"]
     if selected not in on_test:
         if run.ranks.is_main:  # other machines need not see its folder
             path = run.output_dir / BEST
             load_model(model, read_checkpoint(path), path)
         broadcast_weights(model)
-        on_test[selected] = evaluate(run, model, test_split)
+        on_test[selected] = evaluate(run, model, test_split, heed)
     tested = {}
     for name, result in results.items():
         found = on_test[result["step"]]

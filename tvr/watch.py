@@ -77,8 +77,8 @@ class Watch:
             return
         captions = self.captions(gather_with_grad(observed.caption_B).tolist())
         problem = (
-            f"step {observed.step}: the loss or its gradient is not finite ({values}). It updates "
-            f"nothing. Lower --lr, or look at these captions and their videos: {captions}"
+            f"step {observed.step + 1}: the loss or its gradient is not finite ({values}). It "
+            f"updates nothing. Lower --lr, or look at these captions and their videos: {captions}"
         )
         if self.skipped == self.allowed:
             raise UserError(problem)

@@ -32,6 +32,17 @@ def small_shapes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def validated_shapes(small_shapes, tmp_path_factory):
+    """The same as VATEX, which has a validation split: the folder has `anns` and `videos`."""
+    folder = tmp_path_factory.mktemp("validated")
+    command = ("preprocess/shapes_formats.py", "--datatype", "vatex", "--output", folder / "vatex")
+    source = ("--shapes", small_shapes, "--videos", small_shapes / "videos_3fps")
+    done = run_program(sys.executable, *command, *source)
+    assert done.returncode == 0, done.stderr
+    return folder / "vatex"
+
+
 @pytest.fixture
 def trials(request):
     """`trials(scenario, short, long)`: so many in `make test`, and in `make faults`."""

@@ -112,6 +112,15 @@ def kill(process):
             os.kill(number, signal.SIGKILL)
 
 
+def finished(*processes):
+    """Waits for them to end well; whether they have. What hangs for half an hour is killed."""
+    for process in processes:
+        if wait(process, 1800):
+            kill(process)
+            process.join()
+    return not any(process.exitcode for process in processes)
+
+
 def wait(process, seconds):
     """Waits so long for a process; whether it is still there."""
     process.join(seconds)

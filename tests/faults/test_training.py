@@ -1,5 +1,6 @@
 """A training that is killed, held up, or out of disk ends as one without interruption."""
 
+import functools
 import os
 import re
 import signal
@@ -9,22 +10,27 @@ from contextlib import suppress
 import pytest
 import torch
 from caches import mounted
-from harness import descendants, free_port, kill, start, wait
+from harness import descendants, finished, free_port, kill, start, wait
 from runs import results, training, weights
+from test_damage import damage
 
 from main_retrieval import main
 
 FLAGS = ("--epochs", 2, "--batch_size", 6, "--save_every", 3, "--n_display", 1, "--workers", 2)
 FLAGS = (*FLAGS, "--resume", "auto")
+SELECTED = "selected on a validation split"
 
 
 @pytest.fixture(scope="module")
-def begin(small_shapes):
+def begin(small_shapes, validated_shapes):
     """Starts a training as so many processes, each under `output`."""
+    other = ("--anno_path", validated_shapes / "anns", "--video_path", validated_shapes / "videos")
+    data = {SELECTED: ("--datatype", "vatex", *other), "": ()}
 
-    def run(output, processes=1, *flags):
+    def run(output, processes=1, kind="", *flags):
         output.mkdir(exist_ok=True)
-        argv = [str(flag) for flag in training(small_shapes, output, *FLAGS, *flags)]
+        flags = (*FLAGS, *data[kind], *flags)
+        argv = [str(flag) for flag in training(small_shapes, output, *flags)]
         common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
         common |= {"MASTER_PORT": str(free_port())}
         return [
@@ -46,16 +52,14 @@ def straight(begin, tmp_path_factory):
 
     start(int, output=os.devnull).join()  # the first one waits for the server's imports
 
-    def run(processes):
+    @functools.cache
+    def run(processes, kind=""):
         output = tmp_path_factory.mktemp("straight") / "run"
         began = time.monotonic()
-        for process in begin(output, processes):
-            process.join()
-            assert process.exitcode == 0, said(output)
+        assert finished(*begin(output, processes, kind)), said(output)
         return output, time.monotonic() - began
 
-    found = {}
-    return lambda processes: found.get(processes) or found.setdefault(processes, run(processes))
+    return run
 
 
 def said(output):
@@ -81,25 +85,32 @@ def phase(output):
     steps = [n for n, line in enumerate(lines) if re.search(r"epoch \d/2 step", line)]
     if not steps:
         return "start-up"
-    if (output / "metrics.json").exists() and "wrote checkpoint_last.pt" in lines[-1]:
+    if any("wrote checkpoint_last.pt" in line for line in lines):
         return "the end"
-    return "evaluation" if re.search("step (10|20)/20", lines[steps[-1]]) else "a step"
+    step, total = map(int, re.search(r"step (\d+)/(\d+)", lines[steps[-1]]).groups())
+    return "evaluation" if step in (total // 2, total) else "a step"
 
 
 def test_killed_at_any_moment(begin, straight, tmp_path, trials):
-    """Killed up to three times before it may finish."""
-    expected, seconds = straight(1)
+    """Killed up to three times before it may finish; sometimes its latest state is damaged as well.
+
+    How often it saves, how many states it keeps and on what it selects is drawn, too.
+    """
     for trial in trials("training, SIGKILL", short=2, long=50):
-        output = tmp_path / str(trial.number)
-        for _ in range(trial.chance.choice((1, 1, 2, 3))):
-            (process,) = begin(output)
-            if wait(process, trial.chance.uniform(0, seconds)):
+        draw, output = trial.chance, tmp_path / str(trial.number)
+        kind = draw.choice(("", SELECTED))
+        flags = ("--save_every", draw.choice((0, 1, 3, 7)), "--keep_last", draw.choice((1, 2, 3)))
+        expected, seconds = straight(1, kind)
+        for _ in range(draw.choice((1, 1, 2, 3))):
+            (process,) = begin(output, 1, kind, *flags)
+            if wait(process, draw.uniform(0, seconds)):
                 kill(process)
                 process.join()
                 trial.interrupted.append(phase(output))
-        (process,) = begin(output)
-        process.join()
-        if process.exitcode == 0:
+                latest, *earlier = sorted(output.glob("state_*"), reverse=True) or [None]
+                if earlier and draw.random() < 0.5:
+                    trial.interrupted[-1] += f", {damage(latest, draw)} damaged"
+        if finished(*begin(output, 1, kind, *flags)):
             trial.lost += differences(output, expected)
         else:
             trial.lost.append(said(output))
@@ -121,13 +132,10 @@ def test_two_processes_of_which_one_or_both_are_killed(begin, straight, tmp_path
                     trial.lost.append("still there after a minute")
                     kill(process)
                     process.join()
-        ranks = begin(output, 2)
-        for process in ranks:
-            process.join()
-        if any(process.exitcode for process in ranks):
-            trial.lost.append(said(output))
-        else:
+        if finished(*begin(output, 2)):
             trial.lost += differences(output, expected)
+        else:
+            trial.lost.append(said(output))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -147,12 +155,10 @@ def test_held_up(begin, straight, tmp_path, trials, processes):
                         time.sleep(trial.chance.uniform(0, 2))
                         os.kill(number, signal.SIGCONT)
                         trial.interrupted.append(phase(output))
-        for process in ranks:
-            process.join()
-        if any(process.exitcode for process in ranks):
-            trial.lost.append(said(output))
-        else:
+        if finished(*ranks):
             trial.lost += differences(output, expected)
+        else:
+            trial.lost.append(said(output))
 
 
 def test_full_disk(begin, straight, tmp_path, trials):
@@ -165,15 +171,14 @@ def test_full_disk(begin, straight, tmp_path, trials):
             if wait(process, trial.chance.uniform(0, seconds)):
                 fill(disk / "other")
                 trial.interrupted.append(phase(output))
-                process.join()
+                finished(process)
                 trial.lost += wrong_end(process.exitcode, (output / "output0").read_text())
                 (disk / "other").unlink()
                 (process,) = begin(output)
-            process.join()
-            if process.exitcode:
-                trial.lost.append(said(output))
-            else:
+            if finished(process):
                 trial.lost += differences(output, expected)
+            else:
+                trial.lost.append(said(output))
 
 
 def fill(path):

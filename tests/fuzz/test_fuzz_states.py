@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_fuzz_checkpoints import content, odd_tensors, saved, small_model
 
-from tvr.build import Run
+from tvr.build import BEST, LAST, Run
 from tvr.command_line import parse
 from tvr.resume import moments, restore
 from tvr.step import Learner
@@ -43,21 +43,16 @@ def state():
     learner = learner_of("o")
     config = learner.run.config.public()
     ways = dict.fromkeys(("R@1", "R@5", "R@10", "R@50", "MdR", "MnR"), 10.0) | {"R@1 95%": [1, 20]}
-    best = {
-        "label": "best",
-        "epoch": 1,
-        "step": 4,
-        "t2v": ways,
-        "v2t": ways,
-        "checkpoint": "best.pt",
-    }
-    position = {"step": 4, "evaluated": 1, "skipped": 0, "results": {"best": best}}
+    last = {"label": "last", "epoch": 1, "step": 4, "t2v": ways, "v2t": ways, "checkpoint": LAST}
+    results = {"last": last, "best": {**last, "label": "best", "checkpoint": BEST}}
+    position = {"step": 4, "evaluated": 4, "skipped": 0, "results": results}
     settings = asdict(learner.run.config.model_settings())
     own = {
         "config": config,
         "settings": settings,
         "moments": moments(learner),
         "position": position,
+        "circumstances": {"processes": 1, "threads": 2, "torch": "2.11.0", "device": "a CPU"},
         "data": DATA,
     }
     return {**content(), **own}
@@ -69,8 +64,10 @@ def read(folder, file=None):
         return
     (folder / "state_00000004.pt").write_bytes(file)
     learner = learner_of(folder)
+    if not (folder / BEST).exists():
+        (folder / BEST).write_bytes(saved({**content(), "step": 4}))
     before = moments(learner)
-    position = restore(learner, DATA)
+    position = restore(learner, DATA, total_steps=8)
     assert position.step >= 0
     assert all(mine is theirs for mine, theirs in zip(before, moments(learner), strict=True))
     for result in position.results.values():
@@ -92,7 +89,7 @@ def test_states_are_taken_or_refused(reader, data):
     if data.draw(st.integers(0, 3)) == 0:
         reader.judge(data.draw(damaged(saved(state()))))
         return
-    part = data.draw(st.sampled_from((None, "config", "moments", "position")))
+    part = data.draw(st.sampled_from((None, "config", "moments", "position", "circumstances")))
     whole = state()
     hostile = rearranged(whole if part is None else whole[part], (*VALUES, *odd_tensors()))
     changed = hostile if part is None else hostile.map(lambda value: {**whole, part: value})

@@ -1,6 +1,7 @@
 """Real videos for the tests, and the scripts run as a user runs them."""
 
 import csv
+import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+# What the fixture `scenes` has
+SMALL_SCENES = ("--train", 24, "--test", 15, "--pretrain", 30, "--captions", 3)
 
 
 def ffmpeg(*arguments: str) -> None:
@@ -79,6 +82,16 @@ def stream_lines(path: Path) -> list[str]:
 def files_under(root: Path) -> set[str]:
     """Return every file under a folder, as paths relative to it."""
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Return a digest of every annotation file, and of every video's decoded frames."""
+    digests = {}
+    for name in files_under(folder):
+        path = folder / name
+        data = read_video(path)[1].tobytes() if path.suffix == ".mp4" else path.read_bytes()
+        digests[name] = hashlib.sha256(data).hexdigest()
+    return digests
 
 
 def processes_naming(*parts: object) -> list[int]:

@@ -1,18 +1,17 @@
 """make_shapes.py: its annotations, and the videos it renders."""
 
 import csv
-import hashlib
 import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from ffmpeg_tools import find_ffmpeg
-from make_shapes import Plan, annotations, render
-from media_helpers import assert_refused, files_under, read_video, run_script
+from made_up_set import encode
+from make_shapes import Plan, annotations, drawn
+from media_helpers import assert_refused, content, files_under, read_video, run_script
 from shapes_scene import HEIGHT, WIDTH, place
 from shapes_words import (
     BACKGROUNDS,
@@ -43,16 +42,6 @@ def full():
     plan = Plan(train=600, test=200, captions=5, seconds=3.0, seed=0)
     train, test = draw_clips(plan.train, plan.test, plan.seed)
     return train, test, annotations(plan, train, test)
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Return a digest of every annotation file, and of every video's decoded frames."""
-    digests = {}
-    for name in files_under(folder):
-        path = folder / name
-        data = read_video(path)[1].tobytes() if path.suffix == ".mp4" else path.read_bytes()
-        digests[name] = hashlib.sha256(data).hexdigest()
-    return digests
 
 
 def read_csv(text: str) -> list[dict[str, str]]:
@@ -108,7 +97,7 @@ def test_each_video_has_its_own_chance_by_seed_and_index(tmp_path):
     shown = []
     for seed, index in ((0, 0), (0, 1), (1, 0)):
         plan = Plan(train=10, test=1, captions=1, seconds=0.2, seed=seed)
-        render(clip, index, plan, find_ffmpeg(), tmp_path / "clip.mp4")
+        encode(drawn(clip, index, plan), find_ffmpeg(), tmp_path / "clip.mp4")
         shown.append(read_video(tmp_path / "clip.mp4")[1].tobytes())
     assert len(set(shown)) == 3
 

@@ -1,74 +1,21 @@
 """The search in a real browser, from a real server process and from a file."""
 
-import shutil
-from contextlib import contextmanager
-from importlib.resources import files
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsing import PHONE, WIDE, a_page, obstacles, opened, overflow, widths
+from playwright.sync_api import expect
 from server_process import serving
 
 from tvr.search.page import results_page
 
 QUERY = "a red circle moves"
-PATIENCE = 120_000  # milliseconds
-WIDE, PHONE = {"width": 1100, "height": 2400}, {"width": 320, "height": 3200}
 
 
 @pytest.fixture(scope="module")
 def address(served_index):
     with serving(served_index) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    installed = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    program = next(installed, None)
-    if program is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    # As long as it takes on a busy machine
-    expect.set_options(timeout=PATIENCE)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"], timeout=PATIENCE
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def axe():
-    """The source of axe-core, which checks pages for what keeps people from using them."""
-    return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
-
-
-@contextmanager
-def a_page(browser, **settings):
-    """A page of its own."""
-    with browser.new_context(**{"viewport": WIDE, **settings}) as context:
-        context.set_default_timeout(PATIENCE)
-        yield context.new_page()
-
-
-@contextmanager
-def opened(browser, **settings):
-    """A page of its own in which nothing goes wrong."""
-    problems = []
-
-    def failed(request):
-        # a video is broken off once enough of it is there
-        if "/video/" not in request.url:
-            problems.append(f"failed: {request.url}")
-
-    with a_page(browser, **settings) as page:
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("requestfailed", failed)
-        page.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
-        yield page
-        assert problems == []
 
 
 @pytest.fixture
@@ -95,14 +42,6 @@ def search_for(page, address, query=QUERY):
     page.wait_for_url("**/?q=**")
 
 
-def widths(page, kind="moving"):
-    """How wide the pictures are once they are decoded."""
-    return page.eval_on_selector_all(
-        f".{kind}",
-        "all => Promise.all(all.map(one => one.decode().then(() => one.naturalWidth)))",
-    )
-
-
 def focused(page):
     """The place of the focused result from 0, or the id of what else has the focus."""
     return page.evaluate(
@@ -120,8 +59,8 @@ def test_a_typed_query_gives_results_with_pictures(page, address, engine):
     assert page.input_value("#query") == QUERY
     addresses = page.eval_on_selector_all(".name", "all => all.map(a => a.getAttribute('href'))")
     assert addresses == [f"/video/{hit.row}" for hit in answer.hits]
-    assert all(0 < width <= 160 for width in widths(page))
-    assert len(widths(page)) == engine.gallery
+    assert all(0 < width <= 160 for width in widths(page, ".moving"))
+    assert len(widths(page, ".moving")) == engine.gallery
 
 
 def test_previews_stop_when_asked_to(page, address):
@@ -129,7 +68,7 @@ def test_previews_stop_when_asked_to(page, address):
     expect(page.locator(".still:visible")).to_have_count(0)
     page.get_by_label("Moving previews").uncheck()
     expect(page.locator(".moving:visible")).to_have_count(0)
-    assert all(width > 0 for width in widths(page, "still"))
+    assert all(width > 0 for width in widths(page, ".still"))
 
 
 @pytest.mark.parametrize("where", ["server", "file"])
@@ -138,7 +77,7 @@ def test_previews_stand_still_for_who_prefers_that(browser, address, document, w
         page.goto(document if where == "file" else f"{address}?q=red")
         expect(page.locator(".moving:visible")).to_have_count(0)
         expect(page.get_by_label("Moving previews")).to_be_hidden()
-        assert all(width > 0 for width in widths(page, "still"))
+        assert all(width > 0 for width in widths(page, ".still"))
 
 
 def test_the_keyboard_moves_between_results(page, address, engine):
@@ -222,15 +161,14 @@ def test_the_file_needs_no_network_and_no_script(browser, document, engine, scri
         expect(page.locator(".hit")).to_have_count(2 * engine.gallery)
         assert {url.split(":")[0] for url in asked} <= {"file", "data"}
         if scripts:
-            assert all(width > 0 for width in widths(page))
+            assert all(width > 0 for width in widths(page, ".moving"))
 
 
 @pytest.mark.parametrize("place", ["", "?q=red&topk=100&exact=1", "?q=red&topk=0", "file"])
 def test_nothing_is_wider_than_a_phone(browser, address, document, place):
     with a_page(browser, viewport=PHONE) as page:
         page.goto(document if place == "file" else address + place)
-        overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        assert page.evaluate(overflow) == 0
+        assert overflow(page) == 0
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
@@ -241,11 +179,7 @@ def test_everyone_can_use_it(browser, axe, address, document, place, scheme, vie
     settings = {"color_scheme": scheme, "viewport": viewport, "bypass_csp": True}
     with a_page(browser, **settings) as page:
         page.goto(document if place == "file" else address + place)
-        page.evaluate(axe)
-        found = page.evaluate("axe.run()")
-        assert "color-contrast" in {rule["id"] for rule in found["passes"]}
-        told = [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]]
-        assert told == []
+        assert obstacles(page, axe) == []
 
 
 @pytest.mark.parametrize("selector", ["#query", "button", "summary", "a.name", "#moving", "h1 a"])

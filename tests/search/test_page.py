@@ -11,7 +11,7 @@ from html_document import Document
 from PIL import Image
 
 from tvr.search.engine import Answer, Hit
-from tvr.search.page import Card, duration, results_page, size, still_of
+from tvr.search.page import Card, results_page
 
 HOSTILE = '</title><script>alert("1")</script>\'"><img src=x onerror=alert(2)>&lt;{{ 7 * 7 }}'
 FACTS = {"model": "checkpoint_last.pt", "made": "2030-01-02"}
@@ -88,11 +88,6 @@ def test_the_pictures_are_inside_and_move_or_stand_still():
         assert np.abs(first - 10 * row).max() <= 3
 
 
-def test_a_still_is_the_first_frame():
-    still = Image.open(BytesIO(still_of(preview(5))))
-    assert abs(still.convert("L").getpixel((80, 45)) - 50) <= 3
-
-
 def test_a_video_without_preview_says_so():
     page = Document(results_page([answer()], lambda row: b"", FACTS))
     assert not page.all("img")
@@ -164,26 +159,3 @@ def test_what_html_may_not_hold_is_replaced(path, shown):
 def test_a_path_is_its_folders_and_its_name(path, folders, name):
     card = Card(hit(path=path))
     assert (card.folders, card.name) == (folders, name)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [
-        *((None, "length unknown"), (0.04, "0.0 s"), (4.25, "4.2 s"), (59.94, "59.9 s")),
-        *((59.96, "1:00"), (60, "1:00"), (65.4, "1:05"), (3599.6, "1:00:00"), (3725, "1:02:05")),
-    ],
-)
-def test_durations(seconds, shown):
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [
-        *((0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB")),
-        *((999_949, "999.9 kB"), (999_950, "1.0 MB"), (81_234_567, "81.2 MB"), (3e9, "3.0 GB")),
-        *((5e12, "5.0 TB"), (5e15, "5000.0 TB")),
-    ],
-)
-def test_sizes(count, shown):
-    assert size(count) == shown

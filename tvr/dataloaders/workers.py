@@ -6,7 +6,6 @@ may be a `UserError`, and `checked` raises it in the main process.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -19,8 +18,7 @@ from typing import TypeVar
 import cv2
 
 from tvr.utils.errors import LocalError, UserError
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
+from tvr.utils.interrupt import end_with_parent
 
 Batch = TypeVar("Batch")
 
@@ -97,9 +95,3 @@ def _end_when_told(main: int) -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != main:
         pass
     os._exit(0)
-
-
-def end_with_parent() -> None:
-    """Have the system end this process when the one that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

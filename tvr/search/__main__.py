@@ -21,13 +21,14 @@ from tvr.build import FROM_CHECKPOINT
 from tvr.command_line import Parser, add_flag
 from tvr.config import Config
 from tvr.dataloaders.reading import DECODERS
-from tvr.search.answers import as_json, as_table, printable, read_queries
+from tvr.search.answers import as_json, as_table, read_queries
 from tvr.search.engine import Engine, check
 from tvr.search.indexing import UNREADABLE, Indexer
 from tvr.search.model import open_model
 from tvr.utils.arguments import count, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
+from tvr.utils.terminal import printable
 
 NAMED_FILES = 10
 SETTINGS = [f for f in fields(Config) if f.name in FROM_CHECKPOINT]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tvr.search.engine import MOST_CHARACTERS, Answer, Hit
 from tvr.utils.errors import UserError
+from tvr.utils.terminal import printable
 
 COLUMNS = ("rank", "score", "first rank", "first score", "seconds", "path")
 GONE = " (no longer there)"
@@ -83,10 +84,3 @@ def one_table(answer: Answer, folder: Path) -> str:
 
 def is_there(hit: Hit, folder: Path) -> bool:
     return (folder / hit.path).exists()
-
-
-def printable(text: str) -> str:
-    """The text without anything that moves a terminal's cursor or is not seen: as escapes."""
-    return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in text
-    )

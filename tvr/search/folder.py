@@ -16,7 +16,7 @@ from tvr.dataloaders.datasets import FrameSettings
 from tvr.dataloaders.examine import read_header
 from tvr.dataloaders.records import Clip
 from tvr.dataloaders.videos import EXTENSIONS, walk
-from tvr.search.previews import preview
+from tvr.pages.pictures import preview
 from tvr.search.shards import File, Video
 from tvr.utils.errors import UserError
 

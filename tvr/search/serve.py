@@ -14,13 +14,15 @@ from dataclasses import replace
 from mimetypes import guess_type
 from pathlib import Path, PurePath
 
-from flask import Flask, Response, abort, request, send_file
+from flask import Flask, Response, abort, request, send_file, send_from_directory
 from waitress import create_server
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from tvr.pages.html import BASE_STYLE, STATIC, environment, printable
+from tvr.pages.pictures import still_of
 from tvr.search.answers import described
 from tvr.search.engine import Answer, Engine, Hit
-from tvr.search.page import Card, environment, printable, still_of
+from tvr.search.page import TEMPLATES, Card
 from tvr.search.question import MOST, Question, read_question
 from tvr.utils.errors import UserError
 
@@ -70,6 +72,7 @@ def create_app(engine: Engine) -> Flask:
     app.register_error_handler(HTTPException, site.error)
     app.add_url_rule("/", view_func=site.search_page)
     app.add_url_rule("/api/search", view_func=site.search_json)
+    app.add_url_rule(f"/static/{BASE_STYLE}", view_func=base_style)
     app.add_url_rule("/preview/<int:row>.webp", view_func=site.preview)
     app.add_url_rule("/still/<int:row>.webp", view_func=site.still)
     app.add_url_rule("/video/<int:row>", view_func=site.video)
@@ -95,12 +98,17 @@ def add_headers(response: Response) -> Response:
     return response
 
 
+def base_style() -> Response:
+    """The part of the style sheet that other pages have as well."""
+    return send_from_directory(STATIC, BASE_STYLE)
+
+
 class Site:
     """What is answered to each address."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.template = environment().get_template("search.html")
+        self.template = environment(TEMPLATES).get_template("search.html")
 
     def search_page(self) -> str:
         """The box, and beneath it the results where there is a query."""

@@ -82,10 +82,12 @@ def choose_device(wanted: str, ranks: Ranks) -> torch.device:
 
 
 @contextmanager
-def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
+def process_group(
+    ranks: Ranks, device: torch.device, store: dist.Store | None = None
+) -> Iterator[None]:
     """Joins the launcher's processes: gloo for what lies on the host, NCCL for what lies on GPUs.
 
-    Nothing for a single process.
+    They meet by `store`, or by the launcher's own. Nothing for a single process.
 
     After an error the group is left as it is: taking it down would wait for the other processes.
     """
@@ -93,10 +95,14 @@ def process_group(ranks: Ranks, device: torch.device) -> Iterator[None]:
         yield
         return
     cuda = device.type == "cuda"
+    by = {} if store is None else {"store": dist.PrefixStore("group", store)}
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
         timeout=timedelta(minutes=30),
         device_id=device if cuda else None,
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+        **by,
     )
     yield
     dist.destroy_process_group()

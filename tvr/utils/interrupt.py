@@ -1,7 +1,8 @@
-"""Ctrl-C: one line, exit code 130, and nothing left behind."""
+"""Ctrl-C: one line, exit code 130, and nothing left behind; and ending with another process."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 
 from tvr.utils.distributed import speaks_for_machine
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
 
 
 def end_at_interrupt() -> None:
@@ -36,6 +39,21 @@ def end_at_interrupt() -> None:
         os._exit(130)
 
     signal.signal(signal.SIGINT, end)
+
+
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """Have the system send this process a signal when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def end_with_launcher() -> None:
+    """Have a process of torchrun's stop as if asked to when torchrun is no more.
+
+    It is in a session of its own, so that nothing else would reach it.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(signal.SIGTERM)
 
 
 def delete_parts() -> None:

@@ -15,14 +15,16 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-LOGGER_NAME = "tvr"
+LOGGER_NAME, LOG = "tvr", "log.txt"
 
 
 class TerminalHandler(logging.Handler):
     """Prints above a running progress bar instead of through it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        # a file's name need not be UTF-8
+        text = self.format(record).encode(errors="backslashreplace").decode()
+        tqdm.write(text, file=sys.stdout)
 
 
 def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
@@ -35,7 +37,7 @@ def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
         logger.setLevel(logging.CRITICAL)
         return logger
     logger.setLevel(logging.INFO)
-    file = logging.FileHandler(output_dir / "log.txt", encoding="utf-8")
+    file = logging.FileHandler(output_dir / LOG, encoding="utf-8", errors="backslashreplace")
     for handler in (TerminalHandler(), file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
@@ -71,13 +73,23 @@ PACKAGES = ("torchvision", "open_clip_torch", "timm", "numpy", "decord", "opencv
 
 def environment(device: torch.device) -> dict[str, str]:
     """What the numbers of a run may depend on besides its settings."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
-    found = {"python": platform.python_version(), "torch": torch.__version__, "device": name}
-    found |= {"system": platform.platform(), "cores": str(os.cpu_count())}
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    found |= {"device": device_name(device), "system": platform.platform()}
+    return found | {"cores": str(os.cpu_count())} | package_versions()
+
+
+def package_versions() -> dict[str, str]:
+    """Of the packages that decide what a run sees and computes, besides torch."""
+    found = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """What the GPU or the CPU is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def processor() -> str:

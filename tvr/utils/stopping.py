@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
 from types import FrameType
 
 from tvr.utils.distributed import largest, speaks_for_machine
@@ -27,64 +29,81 @@ class Stopped(Exception):
 
 
 class StopRequests:
-    """Notes that this process was asked to stop, for somebody to ask after each step.
+    """Notes that this process was asked to stop, for somebody to ask between steps.
 
-    Inside `at_once` there is nothing to save, and a request ends the process there and then.
+    A thread takes note, so that a second Ctrl-C also ends a process that waits for another one
+    inside a library, where no handler would run.
     """
 
     def __init__(self) -> None:
         self.code: int | None = None
-        self._program = os.getpid()
-        self._saved: str | None = None
         self._before: dict[int, Callable[[int, FrameType | None], None] | int | None] = {}
+        self._signals, self._handler = socket.socketpair()
 
     def __enter__(self) -> StopRequests:
+        self._handler.setblocking(False)
+        self._wakeup_before = signal.set_wakeup_fd(
+            self._handler.fileno(), warn_on_full_buffer=False
+        )
+        Thread(target=self._listen, daemon=True).start()
         for number in SIGNALS:
             # a shell that starts a program in the background keeps its terminal's Ctrl-C from it
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._note)
+                self._before[number] = signal.signal(number, _leave_to_the_thread)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        self._handler.close()  # which ends the thread
 
     def agreed(self) -> int | None:
         """The exit code if any process of the training was asked to stop; asked by all of them."""
         found = largest(-1 if self.code is None else self.code)
         return None if found < 0 else found
 
-    @contextmanager
-    def at_once(self, saved: str) -> Iterator[None]:
-        """Where a request ends the process at once; `saved` says what will go on from where."""
-        self._saved = saved
-        if self.code is not None:
-            self._end()
-        try:
-            yield
-        finally:
-            self._saved = None
+    def heed(self, saved: str) -> None:
+        """Ask as `agreed` does where there is nothing to save; `saved` says what will go on.
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        # a process that is being started has this handler too, for a moment
-        if os.getpid() != self._program:
-            return
-        again = number == signal.SIGINT and self.code == INTERRUPTED
+        Raises:
+            Stopped: a process was asked to.
+        """
+        code = self.agreed()
+        if code is not None:
+            raise Stopped(f"stopped {saved}", code)
+
+    def _listen(self) -> None:
+        with self._signals:
+            while numbers := self._signals.recv(16):
+                for number in numbers:
+                    if number in SIGNALS:
+                        self._note(number)
+
+    def _note(self, number: int) -> None:
+        if number == signal.SIGINT and self.code == INTERRUPTED:
+            delete_parts()
+            say(f"stopped at once; from the last saved state {STOPPED}")
+            os._exit(INTERRUPTED)
         self.code = INTERRUPTED if number == signal.SIGINT else 0
-        if again:
-            self._saved = f"at once; from the last saved state {STOPPED}"
-        if self._saved is not None:
-            self._end()
         say("stopping after this step; Ctrl-C again: at once")
 
-    def _end(self) -> None:
-        delete_parts()
-        say(f"stopped {self._saved}")
-        os._exit(self.code)
+
+def _leave_to_the_thread(number: int, frame: FrameType | None) -> None:
+    """A handler, without which the signal would end the process."""
+
+
+def _speak_for_itself() -> None:
+    """In a process that was forked: its signals are no requests to the one it came from."""
+    with suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_speak_for_itself)
 
 
 def say(text: str) -> None:
-    """A line on the terminal that a signal's handler may write at any moment."""
+    """A line on the terminal, whatever else is being written."""
     with suppress(OSError):
         if speaks_for_machine():
             # there may be a progress bar

@@ -1,0 +1,44 @@
+"""Make the report of a run again, from its output folder alone.
+
+    python -m tvr.report FOLDER
+
+It is FOLDER/report.html. Captions and videos are taken from where the run had them; videos that are
+gone have no preview. Exit code: 0, or 2 for a folder that holds no run, or a damaged one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tvr.command_line import Parser
+from tvr.report.page import write_page
+from tvr.utils.errors import UserError
+from tvr.utils.terminal import printable
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code; a mistake of the user's is printed without a traceback."""
+    # a terminal that cannot show a name shows its escapes
+    sys.stdout.reconfigure(errors="backslashreplace")
+    parser = Parser(
+        prog="python -m tvr.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="--output_dir of the run")
+    try:
+        print(printable(f"wrote {write_page(parser.parse_args(argv).folder)}"))
+    except UserError as error:
+        print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

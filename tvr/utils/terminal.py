@@ -1,0 +1,10 @@
+"""Text that others have written, on a terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The text without anything that moves a terminal's cursor or is not seen: as escapes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
+    )
