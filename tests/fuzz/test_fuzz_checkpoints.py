@@ -32,7 +32,7 @@ def content():
         "model": dict(small_model().state_dict()),
         "settings": {"temp": 3.0, "num_hidden_layers": 1, "padding": "mask"},
         "config": {"max_words": 16, "lr": 1e-4, "protocol": None, "do_train": True},
-        "processes": 1,
+        "circumstances": {"processes": 1, "threads": 2, "torch": "2.11.0", "device": "a CPU"},
         "data": "0123456789abcdef",
         "moments": [{"step": torch.tensor(1.0), "exp_avg": torch.zeros(2, 3)}],
         "position": {"step": 1, "evaluated": 0, "skipped": 0, "results": {}},
@@ -122,6 +122,10 @@ def zipped(records, compression=zipfile.ZIP_STORED):
         for name, record in records.items():
             archive.writestr(name, record)
     return file.getvalue()
+
+
+def test_whole_checkpoints_are_read(reader):
+    assert reader.judge(files_of_each_kind()[reader.name.split(": ")[1]]) == "accepted"
 
 
 @given(data=st.data())
