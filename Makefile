@@ -18,9 +18,13 @@ demo: $(VENV)/.program
 test: $(VENV)/.tests lint
 	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
-# Many hostile files for every reader of files, where `make test` takes some
+# Many hostile files for every reader of files, where `make test` takes some. They lie in memory:
+# what is written for good waits for the disk
 fuzz: $(VENV)/.tests
-	FUZZ_INPUTS=$(FUZZ_INPUTS) $(RUN) -m pytest tests/fuzz
+	folder=$$(mktemp -d -p $$(test -w /dev/shm && echo /dev/shm || echo /tmp)) \
+	&& trap "rm -rf $$folder" EXIT \
+	&& FUZZ_INPUTS=$(FUZZ_INPUTS) $(RUN) -m pytest tests/fuzz --basetemp=$$folder/files \
+		-n $(TESTS_AT_ONCE) --dist loadfile
 
 # Kills, damage, full disks: TRIALS of each kind of training, the others in proportion
 faults: $(VENV)/.tests

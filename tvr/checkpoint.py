@@ -3,7 +3,7 @@
     {"format": 1, "model": state dict, "settings": ModelSettings, "config": flags,
      "epoch": int, "step": int, "metrics": {...}}
 
-They are read with `weights_only`, so that nothing in a file is ever executed.
+They are read by `tvr/models/archive.py`, so that nothing in a file is ever executed.
 """
 
 from __future__ import annotations

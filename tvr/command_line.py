@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import typing
 from dataclasses import MISSING, Field
 from typing import Any
@@ -22,10 +23,16 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}\nSee {self.prog} --help for every flag.")
 
 
+@functools.cache
+def kinds() -> dict[str, Any]:
+    """What each field of `Config` holds. They are texts there, to be compiled all or none."""
+    return typing.get_type_hints(Config)
+
+
 def add_flag(parser: argparse._ActionsContainer, f: Field) -> None:
     """Add the flag of a field of `Config`; without it on the command line, its value is MISSING."""
     names = [f"--{f.name}"] + (["--local-rank"] if f.name == "local_rank" else [])
-    wanted = typing.get_type_hints(Config)[f.name]
+    wanted = kinds()[f.name]
     kind = (typing.get_args(wanted) or (wanted,))[0]
     shown = "" if f.default in (None, False) else f" (default {f.default})"
     options: dict[str, Any] = {"help": (f.metadata["help"] + shown).replace("%", "%%")}

@@ -11,6 +11,7 @@ import termios
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +128,12 @@ def test_a_death_between_two_clips_is_no_clips_fault(process, request_of):
     assert len(process.read(request_of, "opencv")) == 10
 
 
+def test_it_imports_what_decoding_needs_only():
+    """Every process that reads data has one, and PyTorch would be most of its memory."""
+    code = "import sys, tvr.dataloaders.decoder; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT) == b"False\n"
+
+
 @both
 def test_memory_is_limited(request_of, tmp_path, decoder):
     large = tmp_path / "large.mp4"
@@ -208,6 +215,23 @@ def test_a_process_that_cannot_be_started(request_of, monkeypatch, tmp_path):
             DecoderProcess(60.0).read(request_of, "opencv")
 
 
+def test_a_process_that_hangs_before_it_is_ready_is_ended(request_of, monkeypatch, tmp_path):
+    process = DecoderProcess(60.0, start=SHORT)
+    hanging = tmp_path / "hanging"
+    hanging.write_text("#!/bin/sh\nexec sleep 1000\n")
+    hanging.chmod(0o700)
+    ours = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    before = ours.read_text()
+    with monkeypatch.context() as there:
+        there.setattr(sys, "executable", str(hanging))
+        with pytest.raises(UserError, match=r"cannot be started \(it is not ready after 0\.3 sec"):
+            process.read(request_of, "opencv")
+    assert ours.read_text() == before
+    process.start = 60.0
+    assert len(process.read(request_of, "opencv")) == 10
+    process.close()
+
+
 def test_its_words_do_not_get_among_the_answers(process, tmp_path, capfd):
     """decord writes about files that it cannot open."""
     text = tmp_path / "text.mp4"
@@ -225,7 +249,7 @@ def test_what_one_decoder_hangs_over_the_other_reads(clip, tmp_path):
     os.kill(started(cached.process, Request(clip, 1.0, 12)), signal.SIGSTOP)
     assert torch.equal(cached.read(Clip("v", clip), told.append), expected)
     (incident,) = told
-    assert (incident.path, incident.read_by) == (clip, "opencv")
+    assert (incident.path, incident.read_by, incident.lost) == (clip, "opencv", 1)
     assert "takes more than 3 seconds to decode with decord" in incident.problem
     assert lines(tmp_path / "cache") == []
     assert torch.equal(cached.read(Clip("v", clip)), expected)

@@ -1,5 +1,7 @@
 """--on_bad_video: other captions in place of those of unreadable videos, the same for all."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from clips import make_clip
@@ -7,6 +9,7 @@ from test_datasets import SETTINGS, clip_of, same, tokenize
 
 from tvr.dataloaders.augment import RAND_AUGMENT
 from tvr.dataloaders.datasets import ClipDataset, PairDataset, clip_loader, pair_loader
+from tvr.dataloaders.decoding import DecoderProcess
 from tvr.dataloaders.incidents import Incident, Incidents
 from tvr.dataloaders.records import Caption, Clip, Split
 from tvr.dataloaders.sampler import RankSampler
@@ -155,6 +158,38 @@ def test_a_file_is_tried_once_by_a_process(split):
     assert all("is cut off" in incident.problem for incident in again)
 
 
+class Impatient(DecoderProcess):
+    """Has no time at all for some files."""
+
+    def __init__(self, paths):
+        super().__init__(60.0)
+        self.paths = paths
+
+    def read(self, request, decoder):
+        self.timeout = 1e-6 if request.path in self.paths else 60.0
+        return super().read(request, decoder)
+
+
+def test_decoders_that_hang_are_listed_with_the_reason_and_counted(whole):
+    slow = [whole.clips[number].path for number in BROKEN]
+    process = Impatient(slow)
+    settings = replace(SETTINGS, process=process)
+    dataset = PairDataset(whole, settings, tokenize, None, SEED, skip_unreadable=True)
+    incidents = Incidents()
+    for keys in RankSampler(dataset.video_of_caption, BATCH, 0, 1, SEED, range(1)):
+        incidents.add(dataset.__getitems__(keys).incidents)
+    process.close()
+    head, *reasons, last = incidents.lines()
+    assert "captions were replaced" in head
+    why = "takes more than 1e-06 seconds to decode with"
+    for path, reason in zip(slow, reasons, strict=True):
+        assert f"{path}: the video file {why} decord, and {why} opencv." in reason
+    # each file with either decoder once, however often its captions were drawn
+    assert last == (
+        "decoders that hung, crashed or ran out of memory, and were replaced: 4, over 2 videos"
+    )
+
+
 def test_if_no_video_can_be_read_it_is_an_error(split, tmp_path):
     missing = split_of([Clip(clip.video_id, tmp_path / "none.mp4") for clip in split.clips])
     with pytest.raises(
@@ -183,5 +218,13 @@ def test_what_the_second_decoder_reads_is_counted_once(tmp_path):
         incidents.add(
             [Incident(path, "why", "opencv"), Incident(tmp_path / "b.mpg", "so", "opencv")]
         )
-    (line,) = incidents.lines()
-    assert line == "read with opencv, as the other decoder could not: 2 videos: a.mpg, b.mpg"
+    assert incidents.lines() == [
+        "read with opencv, as the other decoder could not: 2 videos:",
+        "why",
+        "so",
+    ]
+    incidents.add([Incident(tmp_path / f"{n}.mpg", str(n), "opencv", n % 2) for n in range(12)])
+    head, *reasons, last = incidents.lines()
+    assert head.endswith(": 14 videos; the first 10:")
+    assert len(reasons) == 10
+    assert last.endswith("replaced: 6, over 6 videos")

@@ -52,10 +52,11 @@ def equal(one, other):
 def test_states_and_checkpoints(tmp_path, trials):
     small = {"a": torch.randn(40, 30), "b.c": torch.arange(7)}
     moments = [{"step": torch.tensor(3.0), "exp_avg": torch.randn(40, 30)} for _ in range(20)]
-    facts = {"config": {"lr": 1e-3}, "processes": 1, "data": "0f", "moments": moments}
+    facts = {"config": {"lr": 1e-3}, "circumstances": {}, "data": "0f", "moments": moments}
     content = {"format": 1, "model": small, "settings": {}, **facts, "position": {"step": 3}}
     whole, damaged = tmp_path / "whole.pt", tmp_path / "damaged.pt"
     torch.save(content, whole)
+    assert equal(read_state(whole), content)
     for trial in trials("saved state, damage", short=100, long=2000):
         shutil.copy(whole, damaged)
         kind = damage(damaged, trial.chance)

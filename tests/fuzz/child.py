@@ -4,9 +4,12 @@ import multiprocessing
 import os
 import resource
 import sys
+import time
 import traceback
 from collections import Counter
 from pathlib import Path
+
+from watched import Watched
 
 from tvr.utils.errors import UserError
 
@@ -25,18 +28,21 @@ PROCESSES.set_forkserver_preload(
 class Child:
     """Calls `read(folder, *input)` in another process for input after input.
 
-    `folder` is the only one that it may write to; a file named outside/secret beside it must not
-    be opened.
+    `folder` is the only one that it may write to. A folder `outside`, beside it and one further up,
+    has files named secret and secret.mp4, of which none may be opened.
     """
 
-    def __init__(self, name, read, base):
-        self.name, self.read = name, read
+    def __init__(self, name, read, base, limit=MOST_SECONDS):
+        self.name, self.read, self.limit = name, read, limit
         self.folder = base / "inside" / "work"
         self.folder.mkdir(parents=True)
-        secret = base / "outside" / "secret"
-        secret.parent.mkdir()
-        secret.write_text("secret")
-        self.tally = Counter()
+        outside = [base / "outside", base / "inside" / "outside"]
+        for folder in outside:
+            folder.mkdir()
+            for name in ("secret", "secret.mp4"):
+                (folder / name).write_text("secret")
+        self._outside = Watched(outside)
+        self.tally, self._first = Counter(), None
         self._start()
 
     def _start(self):
@@ -49,10 +55,11 @@ class Child:
 
     def judge(self, *given):
         """Fails unless the input is read or refused as a user's mistake."""
+        self._first = self._first or time.monotonic()
         self._pipe.send(given)
         try:
-            ended = self._pipe.poll(MOST_SECONDS)
-            outcome = self._pipe.recv() if ended else f"still at work after {MOST_SECONDS} s"
+            ended = self._pipe.poll(self.limit)
+            outcome = self._pipe.recv() if ended else f"still at work after {self.limit} s"
         except (EOFError, ConnectionError):
             self.process.join()
             ended, outcome = False, f"the process ended with {self.process.exitcode}"
@@ -60,7 +67,11 @@ class Child:
             self.process.kill()
             self.process.join()
             self._start()
+        touched = self._outside.touched()
+        if touched:
+            outcome = f"{outcome}, and touched {touched} outside"
         self.tally["inputs"] += 1
+        self.tally["seconds"] = round(time.monotonic() - self._first)
         self.tally[outcome if outcome in ("accepted", "refused") else "crashed"] += 1
         assert outcome in ("accepted", "refused"), outcome
         return outcome
@@ -68,6 +79,7 @@ class Child:
     def close(self):
         self.process.kill()
         self.process.join()
+        self._outside.close()
 
 
 def filled(folder, files):
@@ -133,6 +145,6 @@ def watch(event, args, folder, forbidden):
         if not isinstance(name, str | bytes):
             return
         path = os.path.realpath(os.fsdecode(name))
-        allowed = path.startswith((str(folder), "/dev/null", "/tmp/tmp", "/dev/shm"))
-        if (writes and not allowed) or path.endswith("outside/secret"):
+        allowed = path.startswith((f"{folder}/", "/dev/null"))
+        if (writes and not allowed) or path.endswith(("outside/secret", "outside/secret.mp4")):
             forbidden.append(f"{event} {path}")

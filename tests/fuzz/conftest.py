@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from tables import add_rows
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "60"))
-HEAD = ("target", "inputs", "defined errors", "accepted", "crashes")
+HEAD = ("target", "inputs", "defined errors", "accepted", "crashes", "seconds")
 
 settings.register_profile(
     "fuzz",
@@ -39,6 +39,6 @@ def child(request, tmp_path_factory):
     for process in started:
         process.close()
         tallies.setdefault(process.name, Counter()).update(process.tally)
-    kinds = ("inputs", "refused", "accepted", "crashed")
+    kinds = ("inputs", "refused", "accepted", "crashed", "seconds")
     rows = [(name, *(tally[kind] for kind in kinds)) for name, tally in tallies.items()]
     add_rows(request.config, "hostile files", [HEAD, *rows])

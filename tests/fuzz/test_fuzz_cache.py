@@ -1,5 +1,6 @@
 """A frame cache whose files somebody else wrote, their checksums right or wrong."""
 
+from pathlib import Path
 from zlib import crc32
 
 import pytest
@@ -9,7 +10,7 @@ from hostile import damaged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvr.dataloaders.cache import FrameCache
+from tvr.dataloaders.cache_store import FrameCache, Fresh
 from tvr.dataloaders.records import Clip
 
 FRAMES_FCHW = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).reshape(2, 3, 4, 4)
@@ -25,7 +26,7 @@ def made_up(folder):
     """A clip, and the files of a cache that has it, by name."""
     video, cache = folder / "0.mp4", folder / "cache"
     video.touch()
-    opened(cache).read(Clip("0", video), lambda clip: FRAMES_FCHW)
+    opened(cache).read(Clip("0", video), lambda clip: Fresh(FRAMES_FCHW))
     return video, {path.name: path.read_bytes() for path in cache.iterdir()}
 
 
@@ -34,7 +35,7 @@ def read(folder, video=None, files=None):
     if files is None:
         return
     frames = opened(filled(folder / "cache", files))
-    served_FCHW = frames.read(Clip("0", video), lambda clip: (DECODED_FCHW, False))
+    served_FCHW = frames.read(Clip("0", video), lambda clip: Fresh(DECODED_FCHW))
     assert any(torch.equal(served_FCHW, known) for known in (FRAMES_FCHW, DECODED_FCHW))
     assert frames.describe()
     frames.news()
@@ -58,6 +59,13 @@ def lines(draw, content):
     offset, frames = draw(st.sampled_from((offset, *NUMBERS))), draw(st.sampled_from(NUMBERS))
     line = b" ".join((key, offset, frames[:4], crc, replaces))
     return b"%b\n%b %08x\n" % (header, line, crc32(line))
+
+
+def test_a_whole_cache_serves_what_was_kept(made, tmp_path):
+    video, files = made
+    assert sorted(Path(name).suffix for name in files) == ["", ".frames", ".index"]
+    cache = opened(filled(tmp_path / "cache", files))
+    assert torch.equal(cache.read(Clip("0", video), lambda clip: None), FRAMES_FCHW)
 
 
 @given(data=st.data())

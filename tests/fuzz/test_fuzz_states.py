@@ -52,7 +52,6 @@ def state():
         "settings": settings,
         "moments": moments(learner),
         "position": position,
-        "circumstances": {"processes": 1, "threads": 2, "torch": "2.11.0", "device": "a CPU"},
         "data": DATA,
     }
     return {**content(), **own}

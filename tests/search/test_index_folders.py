@@ -3,8 +3,10 @@
 import shutil
 
 import pytest
-from small_index import clip, opened, paths, same, update, write_checkpoint
+from small_index import clip, held, opened, paths, same, update, write_checkpoint
 
+from tvr.models.gare import VideoFeatures
+from tvr.search.shards import contents_of, write_shard
 from tvr.search.store import Store
 from tvr.utils.errors import UserError
 
@@ -118,3 +120,19 @@ def test_a_damaged_index_is_repaired(videos, index, model, tmp_path):
             Store.open(index)
         update(videos, index, model)
         assert same(index, tmp_path / "whole", tolerance=1e-5)
+
+
+def test_a_shard_of_another_shape_is_not_taken_over(videos, index, model):
+    update(videos, index, model)
+    store = Store.open(index)
+    one = store.features([0])
+    longer = VideoFeatures(one.frames_BFD.repeat(1, 2, 1), one.mask_BF.repeat(1, 2))
+    contents = contents_of([store.videos[0]], longer, [b""], model.gare.settings.padding)
+    path = index / "shard-000099.safetensors"
+    write_shard(path, model.fingerprint, contents)
+    before = held(index)
+    with pytest.raises(UserError, match=r"shard-000099.*\(6, 128\).*Move it out of the folder"):
+        update(videos, index, model)
+    path.unlink()
+    assert held(index).keys() == before.keys()
+    assert update(videos, index, model).encoded == 0

@@ -9,6 +9,7 @@ import torch
 from small_index import opened, write_checkpoint
 
 from tvr.models.gare import VideoFeatures
+from tvr.search.engine import Engine
 from tvr.search.indexing import index_features
 from tvr.search.shards import Damaged, Shard
 from tvr.search.store import Store, read_manifest
@@ -17,12 +18,12 @@ from tvr.utils.errors import UserError
 WIDTH = 128
 
 
-def blocks(*sizes, seed=0):
+def blocks(*sizes, seed=0, width=WIDTH):
     """Features of blocks of videos, with masks of every length from 1."""
     generator = torch.Generator().manual_seed(seed)
     return [
         VideoFeatures(
-            torch.randn(size, 4, WIDTH, generator=generator),
+            torch.randn(size, 4, width, generator=generator),
             torch.arange(4) <= torch.randint(4, (size, 1), generator=generator),
         )
         for size in sizes
@@ -94,11 +95,25 @@ def test_files_of_another_index_are_noticed(index, model, tmp_path):
         index_features(tmp_path / folder, maker, index, blocks(5, 6, seed=2))
     name = "shard-000001.safetensors"
     shutil.copy(tmp_path / "same" / name, index / name)
-    with pytest.raises(UserError, match="13 vectors for 12 videos"):
+    with pytest.raises(UserError, match="the vectors are not those of 12 videos"):
         Store.open(index)
     shutil.copy(tmp_path / "other" / name, index / name)
     with pytest.raises(UserError, match=r"belongs to another index\. Move it out"):
         Store.open(index)
+
+
+def test_shards_have_to_be_of_one_shape(model, tmp_path):
+    frames_BFD = torch.randn(2, 3, WIDTH)
+    shorter = VideoFeatures(frames_BFD, torch.ones(2, 3, dtype=torch.bool))
+    index_features(tmp_path, model, tmp_path, [*blocks(2), shorter])
+    with pytest.raises(UserError, match=r"shard-000001.*\(3, 128\).*shard-000000.*\(4, 128\)"):
+        Store.open(tmp_path)
+
+
+def test_vectors_have_the_width_of_the_model(checkpoint, model, tmp_path):
+    index_features(tmp_path, model, tmp_path, blocks(2, width=64))
+    with pytest.raises(UserError, match=r"its vectors have 64 numbers, .*'s have 128\. Make anoth"):
+        Engine.open(tmp_path, str(checkpoint), "cpu")
 
 
 def test_an_index_of_another_version_is_refused(index, model):

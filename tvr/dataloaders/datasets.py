@@ -92,7 +92,7 @@ class FrameSettings:
         decoded = self.decode(clip)
         problem = decoded.problem
         if problem is not None and tell is not None:
-            tell(Incident(clip.path, str(problem), decoded.decoder))
+            tell(Incident(clip.path, str(problem), decoded.decoder, problem.lost))
         # the decoder asked for may read it the next time, and it may give other colours
         by_chance = str(problem) if isinstance(problem, DecoderLost) else None
         return Fresh(self.fit(decoded.frames_FHWC), by_chance)
@@ -179,17 +179,17 @@ class PairDataset(Dataset[PairBatch | UserError]):
             place = video, candidate.drawn_by
             if place in clips:
                 return candidate
-            clip = self.split.clips[video]
+            clip, lost = self.split.clips[video], 0
             if video not in self._unreadable:
                 try:
                     clips[place] = self._frames.read(clip, incidents.append)
                     return candidate
                 except UnreadableVideo as error:
-                    self._unreadable[video] = str(error)
+                    self._unreadable[video], lost = str(error), error.lost
             problem = self._unreadable[video]
             if not self._skip_unreadable:
                 raise UserError(f"{problem} With --on_bad_video skip, training does without it.")
-            incidents.append(Incident(clip.path, problem))
+            incidents.append(Incident(clip.path, problem, lost=lost))
         raise UserError(
             f"--on_bad_video skip: a caption's video cannot be read, nor those of {REDRAWS} others "
             f"drawn in its place. Check --video_path. The last: {problem}"

@@ -23,7 +23,7 @@ import numpy as np
 from tvr.dataloaders.frames import read_with
 from tvr.dataloaders.reading import DecoderLost, NotPlayed, Request, UnreadableVideo
 from tvr.utils.errors import UserError
-from tvr.utils.interrupt import end_with_parent
+from tvr.utils.parent import end_with_parent
 
 KINDS = {kind.__name__: kind for kind in (UnreadableVideo, NotPlayed, DecoderLost)}
 READY = b"ready\n"

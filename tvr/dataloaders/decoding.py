@@ -32,17 +32,21 @@ MEMORY = 4 * 2**30  # bytes: twelve frames of 8K video take 2.4 GB, most others 
 KEPT = 2**26  # bytes of memory for frames that stay for the next clip's
 READ_AT_ONCE = 2**30
 LONGEST_WAIT_MS = 10**6
+SECONDS_TO_START = 300.0  # to import the decoders, which a slow disk may hold up
 SECONDS_TO_DIE = 10.0  # a process that waits for a broken disk dies when the disk answers
 
 
 class DecoderProcess:
     """Decodes clips one after another, each in `timeout` seconds and `memory` bytes at most.
 
-    A copy in a process that is forked or spawned starts a process of its own.
+    It has `start` seconds more before the first. A copy in a process that is forked or spawned
+    starts a process of its own.
     """
 
-    def __init__(self, timeout: float, memory: int = MEMORY) -> None:
-        self.timeout, self.memory = timeout, memory
+    def __init__(
+        self, timeout: float, memory: int = MEMORY, start: float = SECONDS_TO_START
+    ) -> None:
+        self.timeout, self.memory, self.start = timeout, memory, start
         self._running: _Running | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class DecoderProcess:
         Raises:
             DecoderLost: also where it takes too long, too much memory, or ends the process. The
                 next clip gets a new one.
-            UserError: the process cannot be started.
+            UserError: the process cannot be started, or not in time; the next clip tries again.
         """
         sampling = (request.framerate, request.max_frames, request.start, request.end)
         asked = {"path": str(request.path), "sampling": sampling, "decoder": decoder}
@@ -98,7 +102,7 @@ class DecoderProcess:
                 return self._running
             # it died between two clips, of which none is to blame
             self.close()
-        self._running = _Running(self.memory)
+        self._running = _Running(self.memory, self.start)
         with suppress(BrokenPipeError):
             self._running.process.stdin.write(line)
         return self._running
@@ -125,10 +129,10 @@ class _Running:
     """One such process.
 
     Raises:
-        UserError: it cannot be started.
+        UserError: it cannot be started, or is not ready after so many seconds.
     """
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, seconds: float) -> None:
         self.owner = os.getpid()
         self._file = os.memfd_create("frames")
         numbers = map(str, (self._file, self.owner, memory))
@@ -149,19 +153,21 @@ class _Running:
             os.close(self._file)
             raise _not_started(str(error.strerror)) from error
         self.end = weakref.finalize(self, _end, self.process, self._file, self.owner)
-        if self.line(None) != READY:
+        line = self.line(time.monotonic() + seconds)
+        if line != READY:
             self.end()
-            raise _not_started(f"exit code {self.process.returncode}")
+            hung = f"it is not ready after {seconds:g} seconds"
+            raise _not_started(hung if line is None else f"exit code {self.process.returncode}")
 
-    def line(self, deadline: float | None) -> bytes | None:
+    def line(self, deadline: float) -> bytes | None:
         """The next line; empty if the process has ended, None if the time is over before."""
         answers = select.poll()
         answers.register(self.process.stdout, select.POLLIN)
         line = b""
         while not line.endswith(b"\n"):
-            left = LONGEST_WAIT_MS if deadline is None else 1000 * (deadline - time.monotonic())
+            left = 1000 * (deadline - time.monotonic())
             if not answers.poll(min(max(left, 0), LONGEST_WAIT_MS)):
-                if deadline is not None and time.monotonic() >= deadline:
+                if time.monotonic() >= deadline:
                     return None
                 continue
             part = os.read(self.process.stdout.fileno(), 2**16)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tvr.dataloaders.annotations import existing_files, listed_ids, read_content
 from tvr.dataloaders.captions import EMPTY, clean, matched, sentence_captions
 from tvr.dataloaders.records import AnnotatedSplit
 from tvr.utils.errors import UserError
+from tvr.utils.pickles import ANY_PROTOCOL, Opcodes, PlainUnpickler, refuse_expansion
 
 PROTOCOLS = ("standard",)
 VALIDATED_PROTOCOLS = PROTOCOLS
@@ -19,6 +19,7 @@ LISTS = {"train": "train_list.txt", "val": "val_list.txt", "test": "test_list.tx
 VIDEOS = {"train": 1_200, "val": 100, "test": 670}
 CAPTIONS = {"train": 48_774, "val": 4_290, "test": 27_763}
 CAPTIONS_FILE = "raw-captions.pkl"
+LETTERS_PER_BYTE = 100  # a word that was written once is named by two bytes, a caption too
 
 
 def needed_files(protocol: str, split: str) -> list[tuple[str, ...]]:
@@ -77,38 +78,46 @@ def _texts(said: object, where: str) -> list[str]:
     return texts
 
 
-class _PlainUnpickler(pickle._Unpickler):
-    """Builds what needs no name looked up: dictionaries, lists, tuples, sets, strings, numbers.
+class _CaptionsUnpickler(PlainUnpickler):
+    """Builds what needs no name looked up: dictionaries, lists, tuples, strings, numbers.
 
     Everything that a pickle can run, it first has to name. The names that are known here make
-    plain dictionaries, and the factory of a defaultdict, which is only named, stands for nothing.
-    This is the unpickler in Python, a second slower: ten bytes make the one in C reserve and fill
-    32 GB.
+    plain dictionaries, which are empty, and the factory of a defaultdict, which is only named,
+    stands for nothing.
     """
+
+    dispatch = Opcodes(*ANY_PROTOCOL)
+    dispatch.update(PlainUnpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return lambda: {}
         if (module, name) == ("collections", "defaultdict"):
-            # A new function each time: a pickle can set attributes on what it named
-            return lambda *_factory: {}
+            return lambda _factory=None: {}
         if (module, name) in (("builtins", "list"), ("__builtin__", "list")):
             return None
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
 
 
 def load_plain_pickle(path: Path) -> Any:
     """The content of a pickle of plain containers and strings; nothing in it is ever run.
 
-    Raises UserError for any other pickle, and for a damaged one.
+    Raises UserError for any other pickle, for a damaged one, and for one that spells out to
+    `LETTERS_PER_BYTE` times its size.
     """
     content = read_content(path)
     try:
-        return _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
+        captions = _CaptionsUnpickler(io.BytesIO(content), encoding="utf-8").load()
+        refuse_expansion(captions, LETTERS_PER_BYTE * len(content), _letters)
     except Exception as error:
         # damaged bytes can raise nearly anything
         reason = str(error) or "cut off"
         raise UserError(
-            f"{path}: not a pickle of plain dictionaries, lists and strings ({reason}). "
+            f"{path}: not a pickle of plain dictionaries, lists and strings ({reason:.300}). "
             "Nothing in it was run. Get the captions again from a source you trust."
         ) from error
+    return captions
+
+
+def _letters(value: Any) -> int:
+    return 1 + len(value) if isinstance(value, str) else 1

@@ -30,7 +30,12 @@ class Request:
 
 
 class UnreadableVideo(UserError):
-    """A video file that gives no frames: `what` it does or is, and what to do about it."""
+    """A video file that gives no frames: `what` it does or is, and what to do about it.
+
+    `lost` is the number of decoders that were lost over it.
+    """
+
+    lost = 0
 
     def __init__(self, path: Path, what: str, advice: str = "Download or encode it again") -> None:
         # as arguments, so that it can be sent to another process
@@ -47,6 +52,8 @@ class NotPlayed(UnreadableVideo):
 
 class DecoderLost(UnreadableVideo):
     """The decoder hung, crashed or ran out of memory over the file; it need not do so again."""
+
+    lost = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,9 @@ def _of_both(first: UnreadableVideo, second: UnreadableVideo) -> UnreadableVideo
     """The one that says more, or both in one where a decoder was lost."""
     if isinstance(first, NotPlayed):
         return second
-    lost = isinstance(first, DecoderLost) or isinstance(second, DecoderLost)
+    lost = first.lost + second.lost
     if isinstance(second, NotPlayed) or not lost:
         return first
-    return UnreadableVideo(first.path, f"{first.what}, and {second.what}", second.advice)
+    both = UnreadableVideo(first.path, f"{first.what}, and {second.what}", second.advice)
+    both.lost = lost
+    return both

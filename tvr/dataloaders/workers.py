@@ -18,7 +18,7 @@ from typing import TypeVar
 import cv2
 
 from tvr.utils.errors import LocalError, UserError
-from tvr.utils.interrupt import end_with_parent
+from tvr.utils.parent import end_with_parent
 
 Batch = TypeVar("Batch")
 

@@ -1,8 +1,14 @@
 """Reads the tensors of a model file without executing anything that the file contains.
 
-OpenAI publishes CLIP as TorchScript archives. `torch.jit.load` would run the code inside such an
-archive, and `torch.load(weights_only=True)` refuses it; so the tensors are taken from the
-archive's pickle with an unpickler that knows tensors and plain containers only.
+OpenAI publishes CLIP as TorchScript archives; `torch.jit.load` would run the code in them, and
+`torch.load(weights_only=True)` refuses them. Of what `torch.save` writes, the latter runs nothing,
+but a file of a few hundred bytes may make it take all memory, or never end. So all three kinds of
+file are read here, by an unpickler that knows tensors and plain containers only:
+
+    a zip file     TOP/data.pkl, and a record TOP/data/KEY for each storage; of `torch.save`, or of
+                   TorchScript, with TOP/code/ besides, which is not looked at
+    the older one  a pickle each of a magic number, a version, facts about the machine, the content
+                   and the storages' keys, and then every storage's count and numbers
 """
 
 from __future__ import annotations
@@ -10,145 +16,162 @@ from __future__ import annotations
 import io
 import mmap
 import pickle
+import struct
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from tvr.models.unpickling import ScriptObject, TensorUnpickler
 from tvr.utils.errors import UserError
+from tvr.utils.pickles import refuse_expansion
 
-STORAGE_DTYPES = {
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "BoolStorage": torch.bool,
-}
-FOLDER = 0x10  # MS-DOS's attribute
-BYTE_ARRAYS = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
+ZIP = b"PK\x03\x04"
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+MOST_LETTERS = 2**22  # of all names in a script, each with those of the modules around it
+VALUES_PER_BYTE = 4  # a file may hold a tensor twice, under two names
+READ_AT_ONCE = 2**20
 
 
-class ScriptObject:
-    """Stands for any TorchScript class: it has attributes and no behaviour."""
+class ZipRecords:
+    """The records of a zip file of `size` bytes, in which nothing is compressed.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
-
-class TensorUnpickler(pickle._Unpickler):
-    """Builds tensors, plain containers and `ScriptObject`s; refuses every other class.
-
-    This is the unpickler in Python: ten bytes make the one in C reserve and fill 32 GB.
+    Its methods raise BadZipFile where a record is not as it was written.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
-        self.archive, self.root = archive, root
-        self.storages: dict[str, bytearray] = {}
+    def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
+        tops = {name.split("/", 1)[0] for name in archive.namelist()}
+        if len(tops) != 1:
+            raise zipfile.BadZipFile("its records are not in one folder")
+        self._archive, self._top, self._left = archive, tops.pop(), size
+        self._storages: dict[str, Tensor] = {}
+        if f"{self._top}/byteorder" in archive.namelist() and self.read("byteorder") != b"little":
+            raise zipfile.BadZipFile("its numbers are of a machine with another order of bytes")
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("__torch__"):
-            return ScriptObject
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return rebuild_tensor
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch" and name in STORAGE_DTYPES:
-            return STORAGE_DTYPES[name]
-        # restore_type_tag(value, type) only annotates a container with its script type
-        if (module, name) == ("torch.jit._pickle", "restore_type_tag"):
-            return lambda value, _type: value
-        raise pickle.UnpicklingError(f"the class {module}.{name} is not allowed in a weights file")
+    def read(self, name: str) -> bytes:
+        """A record's bytes."""
+        return self._content(name).numpy().tobytes()
 
-    def persistent_load(self, pid: tuple[Any, ...]) -> Tensor:
-        _, dtype, key, _, count = pid
-        if key not in self.storages:
-            # once: a thousand tensors may share it
-            self.storages[key] = bytearray(self.archive.read(f"{self.root}/data/{key}"))
-        return torch.frombuffer(self.storages[key], dtype=dtype, count=count)
+    def storage(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
+        """So many numbers of a record; all that are asked for share its memory."""
+        if key not in self._storages:
+            self._storages[key] = self._content(f"data/{key}")
+        content, length = self._storages[key], count * dtype.itemsize
+        if len(content) < length:
+            raise zipfile.BadZipFile(f"the record data/{key} is too short")
+        return content[:length].view(dtype)
+
+    def _content(self, name: str) -> Tensor:
+        record = self._archive.getinfo(f"{self._top}/{name}")
+        # records may lie over one another
+        self._left -= record.file_size
+        if record.compress_type != zipfile.ZIP_STORED or self._left < 0:
+            raise zipfile.BadZipFile(f"the record {name} is compressed, or larger than the file")
+        content = torch.empty(record.file_size, dtype=torch.uint8)
+        room, done = memoryview(content.numpy()), 0
+        with self._archive.open(record) as file:
+            # the end is where the checksum is compared
+            while part := file.read(READ_AT_ONCE):
+                room[done : done + len(part)] = part
+                done += len(part)
+        if done != len(room):
+            raise zipfile.BadZipFile(f"the record {name} is cut off")
+        return content
 
 
-def rebuild_tensor(
-    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
-) -> Tensor:
-    return storage.as_strided(size, stride, offset)
+class OldStorages:
+    """The storages of a file in the older form, which are filled after all were asked for."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._storages: dict[str, Tensor] = {}
+
+    def storage(self, key: str, dtype: torch.dtype, count: int) -> Tensor:
+        """So many numbers. Raises UnpicklingError where the file has not so many."""
+        if key not in self._storages:
+            self._left -= count * dtype.itemsize
+            if self._left < 0:
+                raise pickle.UnpicklingError("its numbers are more than the file holds")
+            self._storages[key] = torch.empty(count, dtype=dtype)
+        if self._storages[key].dtype != dtype or len(self._storages[key]) != count:
+            raise pickle.UnpicklingError("it names a storage in two ways")
+        return self._storages[key]
+
+    def fill(self, file: mmap.mmap, keys: Any) -> None:
+        """Read the numbers of these keys. Raises UnpicklingError where they are not all."""
+        named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+        if not named or sorted(keys) != sorted(self._storages):
+            raise pickle.UnpicklingError("its storages are not the ones it names")
+        for key in keys:
+            storage = self._storages[key]
+            (count,) = struct.unpack("<q", file.read(8))
+            content = file.read(storage.nbytes)
+            if count != len(storage) or len(content) != storage.nbytes:
+                raise pickle.UnpicklingError("its numbers are cut off")
+            storage.view(torch.uint8).numpy()[:] = memoryview(content)
 
 
-def collect_tensors(module: ScriptObject, prefix: str = "") -> dict[str, Tensor]:
-    """The named parameters and buffers of a script module, as its state dict names them."""
-    tensors = {}
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            tensors[prefix + name] = value
-        elif isinstance(value, ScriptObject):
-            tensors |= collect_tensors(value, f"{prefix}{name}.")
+def read_zip(file: BinaryIO, size: int) -> Any:
+    """The content of a zip file, of `torch.save` or of TorchScript."""
+    with zipfile.ZipFile(file) as archive:
+        records = ZipRecords(archive, size)
+        return TensorUnpickler(io.BytesIO(records.read("data.pkl")), records.storage).load()
+
+
+def read_old(file: BinaryIO, size: int) -> Any:
+    """The content of a file in the older form."""
+    storages = OldStorages(size)
+    # what is mapped is not asked for more bytes than there are
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        magic, version, facts, content, keys = (
+            TensorUnpickler(mapped, storages.storage).load() for _ in range(5)
+        )
+        if (magic, version) != (MAGIC, VERSION) or facts.get("little_endian") is not True:
+            raise pickle.UnpicklingError("it is no weights file, or of another kind of machine")
+        storages.fill(mapped, keys)
+    return content
+
+
+def collect_tensors(script: ScriptObject) -> dict[str, Tensor]:
+    """The named parameters and buffers of a script module, as its state dict names them.
+
+    Raises:
+        ValueError: its names have no end, as where modules hold each other.
+    """
+    tensors, waiting, left = {}, [("", script)], MOST_LETTERS
+    while waiting:
+        prefix, module = waiting.pop()
+        for name, value in module.attributes.items():
+            left -= len(prefix) + len(name)
+            if left < 0:
+                raise ValueError("the names of its modules have no end")
+            if isinstance(value, Tensor):
+                tensors[prefix + name] = value
+            elif isinstance(value, ScriptObject):
+                waiting.append((f"{prefix}{name}.", value))
     return tensors
 
 
-def script_root(archive: zipfile.ZipFile) -> str | None:
-    """The top folder of a TorchScript archive; None for any other zip file."""
-    names = archive.namelist()
-    roots = {name.split("/", 1)[0] for name in names}
-    if len(roots) == 1 and any("/code/" in name for name in names):
-        return roots.pop()
-    return None
+def weight(value: Any) -> int:
+    """How many numbers a value is. Raises ValueError for one that no weights file holds."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    if not isinstance(value, str | int | float | None):
+        raise ValueError(f"it holds a {type(value).__name__}")
+    return 1
 
 
-def refuse_inflation(archive: zipfile.ZipFile, size: int) -> None:
-    """Raises BadZipFile where a zip file of `size` bytes has records that need more memory.
-
-    The programs that write weights compress nothing but the code of a script, which is not read.
-    """
-    records = [record for record in archive.infolist() if "/code/" not in record.filename]
-    if sum(record.file_size for record in records) > size:
-        raise zipfile.BadZipFile("its records are larger than the file")
-
-
-def refuse_damage(archive: zipfile.ZipFile) -> None:
-    """Raises BadZipFile where a record that is read is not as it was written."""
-    for record in archive.infolist():
-        if record.external_attr & FOLDER:
-            # torch passes it over, and leaves its tensor as the memory was
-            raise zipfile.BadZipFile(f"{record.filename} is marked as a folder")
-        if "/code/" not in record.filename:
-            with archive.open(record) as file:
-                while file.read(2**20):
-                    pass
-
-
-def refuse_allocation(path: Path) -> None:
-    """Raises UnpicklingError where a pickle asks for an array of bytes of any length.
-
-    It is the one thing in torch's list of what is allowed that takes memory for nothing.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if any(content.find(name) >= 0 for name in BYTE_ARRAYS):
-            raise pickle.UnpicklingError("it asks for a bytearray, which no weights need")
-
-
-def refuse_claims(content: Any, size: int) -> None:
-    """Raises ValueError for a tensor in nested containers that is no plain array of numbers.
-
-    Nor may it have more numbers than its file of `size` bytes: a view that repeats one number
-    takes no room until it is copied.
-    """
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Tensor):
-            plain = value.layout == torch.strided and not value.is_quantized and not value.is_nested
-            if not plain or value.device.type != "cpu" or value.numel() > size:
-                raise ValueError(
-                    f"a tensor of shape {tuple(value.shape)} is not stored number by number"
-                )
-        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
-            waiting += value.values() if isinstance(value, dict) else value
+def read_content(path: Path) -> Any:
+    """What is in the file; damaged bytes can raise nearly anything."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        content = (read_zip if file.read(len(ZIP)) == ZIP else read_old)(file, size)
+    if isinstance(content, ScriptObject):
+        content = collect_tensors(content)
+    refuse_expansion(content, VALUES_PER_BYTE * size, weight)
+    return content
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -160,27 +183,12 @@ def read_weights(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                refuse_inflation(archive, path.stat().st_size)
-                refuse_damage(archive)
-                root = script_root(archive)
-                if root is not None:
-                    tensors = collect_tensors(TensorUnpickler(archive, root).load())
-                    refuse_claims(tensors, path.stat().st_size)
-                    return tensors
-        refuse_allocation(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        refuse_claims(content, path.stat().st_size)
+        content = read_content(path)
     except Exception as error:
-        # damaged bytes can raise nearly anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        if "weights_only" in str(error):
-            # torch's own text advises to load the file without this protection
-            reason = "it is no weights file, or holds Python objects"
         raise UserError(
-            f"{path}: not a readable weights file ({type(error).__name__}: {reason}). It may be "
-            "damaged or incomplete, or hold Python objects, which are never loaded."
+            f"{path}: not a readable weights file ({type(error).__name__}: {reason:.300}). It may "
+            "be damaged or incomplete, or hold Python objects, which are never loaded."
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, a dictionary was expected")

@@ -5,6 +5,7 @@ Shapes: N images, A texts, L tokens, D embedding width, C channels, H and W pixe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +192,10 @@ def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
     """A CLIP from a state dict in OpenAI's format, its sizes read off the tensors."""
     try:
         dtype = torch.float16 if half else None
+        # first without memory: a tensor without numbers may have any width
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            build_model_from_openai_state_dict(dict(state), cast_dtype=dtype)
         model = build_model_from_openai_state_dict(dict(state), cast_dtype=dtype)
         # it stores fp16, as OpenAI does; weights that came in fp32 must not lose their last bits
         model.float().load_state_dict(state, strict=False)

@@ -94,6 +94,11 @@ class Engine:
                 f"{index} was made with: {origin.model} (fingerprint {origin.fingerprint}). Name "
                 "that one, or make another index."
             )
+        if store.vectors.d != opened.gare.backbone.width:
+            raise UserError(
+                f"{index}: its vectors have {store.vectors.d} numbers, {opened.name}'s have "
+                f"{opened.gare.backbone.width}. Make another index."
+            )
         return cls(store, opened)
 
     @property

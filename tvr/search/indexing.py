@@ -34,6 +34,7 @@ from tvr.search.shards import (
     Video,
     contents_of,
     joined,
+    refuse_other_shapes,
 )
 from tvr.search.store import NoIndex, Origin, add_shard, commit, read_manifest
 from tvr.search.upkeep import earlier_shards, live_parts, sparse, together
@@ -83,6 +84,7 @@ class Indexer:
             todo = [file for file in files if file not in done]
             new, unreadable = self.encode(todo)
             parts = live_parts([*shards, *new], files)
+            refuse_other_shapes([part.shard for part in parts if len(part)])
             write_list(self.index / UNREADABLE, unreadable)
             if len(unreadable) == len(files):
                 raise UserError(

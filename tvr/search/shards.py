@@ -141,6 +141,8 @@ def write_shard(path: Path, fingerprint: str, contents: Contents) -> None:
 class Shard:
     """An open shard: records in memory, features and previews read from the disk row by row.
 
+    `shape` is (F, D).
+
     Raises:
         Damaged: the file is missing, cut off or otherwise not what was written. Its methods raise
             it as well, for what they read.
@@ -158,6 +160,7 @@ class Shard:
                 self.fingerprint = metadata["fingerprint"]
                 self.videos = [Video(File(*f), s) for f, s in json.loads(metadata["videos"])]
                 self._frames_BFD = self._file.get_slice("frames_BFD")
+                self.shape = tuple(self._frames_BFD.get_shape()[1:])
                 self._mask_BF = self._file.get_slice("mask_BF")
                 self._previews = self._file.get_slice("previews")
                 self._ends_B = self._file.get_tensor("ends_B")
@@ -222,6 +225,7 @@ def refuse_mismatch(file: safe_open, videos: list[Video], ends_B: np.ndarray) ->
     if (
         kinds != ("F32", "BOOL", "F32", "U8")
         or len(shape) != 3
+        or 0 in shape
         or shape[0] != len(videos)
         or mask.get_shape() != shape[:2]
         or mean.get_shape() != [shape[0], shape[2]]
@@ -231,6 +235,17 @@ def refuse_mismatch(file: safe_open, videos: list[Video], ends_B: np.ndarray) ->
         or (np.diff(ends_B, prepend=0) < 0).any()
     ):
         raise ValueError("its parts do not belong together")
+
+
+def refuse_other_shapes(shards: list[Shard]) -> None:
+    """Raises UserError where shards are not of as many frames and numbers as the first."""
+    for shard in shards:
+        if shard.shape != shards[0].shape:
+            raise UserError(
+                f"{shard.path}: holds features of {shard.shape} frames and numbers, "
+                f"{shards[0].path.name} of {shards[0].shape}. Move it out of the folder and run "
+                "the index command again."
+            )
 
 
 def features_of(places: list[tuple[Shard, int]]) -> VideoFeatures:

@@ -22,9 +22,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import faiss
-import numpy as np
-
 from tvr.models.gare import VideoFeatures
 from tvr.search.model import SearchModel
 from tvr.search.shards import (
@@ -39,9 +36,11 @@ from tvr.search.shards import (
     checksum,
     features_of,
     other_version,
+    refuse_other_shapes,
     write_shard,
 )
 from tvr.search.upkeep import Live
+from tvr.search.vectors import read_vectors, write_vectors
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
@@ -133,7 +132,7 @@ def as_written(manifest: Manifest) -> Manifest:
     """
     origin = manifest.origin
     texts = (manifest.made, origin.model, origin.fingerprint, origin.folder)
-    names = [SHARD_NAME.fullmatch(name) for name, _ in manifest.shards]
+    names = [name for name, _ in manifest.shards]
     if not (
         all(isinstance(text, str) and "\0" not in text for text in texts)
         and isinstance(origin.settings, dict)
@@ -141,7 +140,9 @@ def as_written(manifest: Manifest) -> Manifest:
         and type(manifest.vectors_bytes) is int
         and isinstance(manifest.vectors, str)
         and VECTORS_NAME.fullmatch(manifest.vectors)
-        and all(names)
+        and all(map(SHARD_NAME.fullmatch, names))
+        # each is opened
+        and len(set(names)) == len(names)
     ):
         raise ValueError("not as it was written")
     return manifest
@@ -155,12 +156,7 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
     """
     live = [part for part in live if len(part)]
     vectors = folder / f"vectors-{next_number(folder, VECTORS_NAME):06d}.faiss"
-    means = [part.shard.mean_BD()[part.rows] for part in live]
-    index = faiss.IndexFlatIP(means[0].shape[1])
-    for mean_BD in means:
-        index.add(mean_BD)
-    with replacing(vectors) as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+    crc = write_vectors(vectors, [part.shard.mean_BD()[part.rows] for part in live])
     dead = [sorted(set(range(len(part.shard.videos))) - set(part.rows)) for part in live]
     names = [part.shard.path.name for part in live]
     manifest = Manifest(
@@ -169,7 +165,7 @@ def commit(folder: Path, origin: Origin, live: list[Live]) -> None:
         origin=origin,
         vectors=vectors.name,
         vectors_bytes=vectors.stat().st_size,
-        vectors_checksum=checksum(np.memmap(vectors, np.uint8, "r")),
+        vectors_checksum=crc,
         shards=list(zip(names, dead, strict=True)),
     )
     content = asdict(manifest)
@@ -227,12 +223,16 @@ class Store:
             rows = sorted(set(range(len(shard.videos))) - set(dead))
             self._places += [(shard, row) for row in rows]
         self.videos: list[Video] = [shard.videos[row] for shard, row in self._places]
-        self.vectors = read_vectors(folder, manifest)
-        if self.vectors.ntotal != len(self.videos):
-            raise UserError(
-                f"{folder}: {self.vectors.ntotal:,} vectors for {len(self.videos):,} videos. "
-                f"{AGAIN}."
-            )
+        if not self.videos:
+            raise Damaged(f"{folder}: an index of no videos. {AGAIN}.")
+        refuse_other_shapes(shards)
+        self.vectors = read_vectors(
+            folder / manifest.vectors,
+            manifest.vectors_bytes,
+            manifest.vectors_checksum,
+            len(self.videos),
+            shards[0].shape[1],
+        )
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -260,22 +260,3 @@ class Store:
             raise IndexError(f"row {row} of {len(self._places)}")
         shard, place = self._places[row]
         return shard.preview(place)
-
-
-def read_vectors(folder: Path, manifest: Manifest) -> faiss.Index:
-    """The manifest's FAISS index, mapped into memory.
-
-    Raises:
-        UserError: it is missing, of another size, or damaged.
-    """
-    path, size = folder / manifest.vectors, manifest.vectors_bytes
-    try:
-        found = path.stat().st_size
-        if found != size:
-            raise UserError(f"{path}: has {found:,} bytes and should have {size:,}. {AGAIN}.")
-        # a search reads all of it each time, so to read it once more at the start is little
-        if checksum(np.memmap(path, np.uint8, "r")) != manifest.vectors_checksum:
-            raise Damaged(f"{path}: damaged ({NOT_AS_WRITTEN}). {AGAIN}.")
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged or missing. {AGAIN}.") from error

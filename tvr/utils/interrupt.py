@@ -1,8 +1,7 @@
-"""Ctrl-C: one line, exit code 130, and nothing left behind; and ending with another process."""
+"""Ctrl-C: one line, exit code 130, and nothing left behind; and stopping with the launcher."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -11,8 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from tvr.utils.distributed import speaks_for_machine
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h: which signal a process gets when its parent ends
+from tvr.utils.parent import end_with_parent
 
 
 def end_at_interrupt() -> None:
@@ -39,12 +37,6 @@ def end_at_interrupt() -> None:
         os._exit(130)
 
     signal.signal(signal.SIGINT, end)
-
-
-def end_with_parent(number: int = signal.SIGKILL) -> None:
-    """Have the system send this process a signal when the one that started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def end_with_launcher() -> None:
