@@ -3,8 +3,8 @@
 # the real one was on pictures, and trains the rows of an ablation table from there.
 #   SEEDS="1 2 3 4 5" bash scripts/study.sh [TABLE [more flags]]    (TABLE: methods if not given)
 # From the environment: STUDY, the folder for all of it (ckpts/study); SEEDS ("42 43 44 45 46");
-# AT_ONCE, the seeds that train at the same time (1); DEVICE, cpu or cuda (cpu); and LAUNCHER and
-# KEEP as in scripts/ablations.sh. Finished steps and trainings are not done again.
+# AT_ONCE, the seeds that train at the same time (1); DEVICE, cpu or cuda (cpu); OUTPUT (STUDY/tables),
+# LAUNCHER and KEEP as in scripts/ablations.sh. Finished steps and trainings are not done again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] && PATH="$PWD/.venv/bin:$PATH"
@@ -45,7 +45,7 @@ if [ ! -e "$PRETRAINED/metrics.json" ]; then
     "${common[@]}"
 fi
 
-export ANNO_PATH=$DATA/anns VIDEO_PATH=$DATA/videos_3fps OUTPUT=$STUDY/tables DATATYPE=msrvtt
+export ANNO_PATH=$DATA/anns VIDEO_PATH=$DATA/videos_3fps OUTPUT=${OUTPUT:-$STUDY/tables} DATATYPE=msrvtt
 arguments=(
   "$table" --base_encoder "$PRETRAINED/checkpoint_last.pt" --num_hidden_layers 2 --max_frames 8
   --coef_lr 0.1 --epochs 4 --log_increment 1 "${common[@]}" "$@"
