@@ -18,8 +18,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 COLUMNS = [
     f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MdR", "MnR")
 ]
-
-
+# Whose differences to the first row are in the Markdown
 PAIRED = ("t2v R@1", "v2t R@1")
 # 97.5 % quantiles of Student's t by degrees of freedom, from 1; for more of them the last is wide
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -71,10 +70,15 @@ def paired(item: Line, first: Line, column: str) -> tuple[float, float] | None:
 
 
 def on_papers_data(run: dict[str, Any]) -> bool:
-    """Whether a run was trained and tested on a benchmark's whole default split."""
+    """Whether a run was trained and tested on a benchmark's whole default split.
+
+    Another data set in the benchmark's format may have a gallery of the same size.
+    """
     default = protocols(run["settings"]["datatype"])[0]
     used = run["settings"]["protocol"] or default
-    return run["protocol"]["complete_gallery"] and used == default
+    protocol = run["protocol"]
+    complete = protocol["complete_gallery"] and protocol.get("complete_training", False)
+    return complete and used == default
 
 
 def published(datatype: str, table: str, row: Row) -> dict[str, str]:
@@ -91,13 +95,13 @@ def published(datatype: str, table: str, row: Row) -> dict[str, str]:
 def write_csv(path: Path, lines: list[Line]) -> None:
     """One line a row, with a column each for mean, standard deviation and the paper's number.
 
-    Last come the differences to the first row.
+    Last come the differences to the first row, of which the Markdown has those in R@1.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         kinds = ("mean", "sd", "paper")
         header = [f"{column} {kind}" for column in COLUMNS for kind in kinds]
-        header += [f"{column} {kind}" for column in PAIRED for kind in ("difference", "±")]
+        header += [f"{column} {kind}" for column in COLUMNS for kind in ("difference", "±")]
         writer.writerow(["row", *header])
         for item in lines:
             cells = [item.name]
@@ -106,7 +110,7 @@ def write_csv(path: Path, lines: list[Line]) -> None:
                 cells.append(f"{item.mean[column]:.4f}")
                 cells.append("" if deviation is None else f"{deviation:.4f}")
                 cells.append(item.paper.get(column, ""))
-            for column in PAIRED:
+            for column in COLUMNS:
                 found = paired(item, lines[0], column)
                 cells += ["", ""] if found is None else [f"{number:.4f}" for number in found]
             writer.writerow(cells)

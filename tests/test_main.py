@@ -17,6 +17,7 @@ def test_training_leaves_checkpoints_log_and_metrics(trained):
     assert content["protocol"]["videos"] == 13
     assert content["protocol"]["documented_videos"] == 1000
     assert not content["protocol"]["complete_gallery"]
+    assert not content["protocol"]["complete_training"]
     assert content["settings"]["beta"] == 0.07
     assert [r["label"].split()[0] for r in content["results"]] == ["last", "best"]
     for part in ("nce", "ib", "epsilon", "dir", "scale", "grad_norm", "lr", "clips/s", "ETA"):

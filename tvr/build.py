@@ -196,10 +196,15 @@ class Run:
         idle = () if self.config.do_train else TRAINING_ONLY
         return {name: v for name, v in self.config.public().items() if name not in idle}
 
-    def report(self, split: Split) -> dict[str, Any]:
-        """The protocol and circumstances that a reported number needs beside it."""
+    def report(self, split: Split, training: Split | None = None) -> dict[str, Any]:
+        """The protocol and circumstances that a reported number needs beside it.
+
+        `split` is what is ranked, `training` what was trained on, if anything was.
+        """
+        trained = {} if training is None else {"complete_training": training.is_complete()}
         return {
             "protocol": {
+                **trained,
                 "split": split.name,
                 "videos": len(split.clips),
                 "documented_videos": split.documented_videos,

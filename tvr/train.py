@@ -66,7 +66,7 @@ def run_until_stopped(run: Run, requests: StopRequests) -> None:
     if run.has_validation:
         results = test_selected(run, model, test_split, results, requests)
     if run.ranks.is_main:
-        write_results(run, test_split, results)
+        write_results(run, test_split, train_split, results)
     for result in results.values():
         run.log.info("%s (epoch %d):\n%s", result["label"], result["epoch"], table(result))
     run.log.info("wrote %s, %s and metrics.json in %s", LAST, BEST, run.output_dir)
@@ -135,7 +135,7 @@ def train(
         position.evaluated = step
         save_state(learner, position, progress.data)
         if run.ranks.is_main:
-            write_results(run, selection, position.results)
+            write_results(run, selection, dataset.split, position.results)
     return position.results
 
 
@@ -184,9 +184,11 @@ def test_selected(
     return tested
 
 
-def write_results(run: Run, split: Split, results: dict[str, dict[str, Any]]) -> None:
-    """metrics.json: the protocol of `split` and the results on it."""
-    report = {**run.report(split), "results": list(results.values())}
+def write_results(
+    run: Run, split: Split, training: Split, results: dict[str, dict[str, Any]]
+) -> None:
+    """metrics.json: the protocol of `split` and the results on it, after training on `training`."""
+    report = {**run.report(split, training), "results": list(results.values())}
     write_json(run.output_dir / "metrics.json", report)
 
 
