@@ -33,6 +33,7 @@ faults: $(VENV)/.tests
 lint: $(VENV)/.program
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 $(VENV)/.program: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "Python 3.10 to 3.13 is needed; name one with: make PYTHON=python3.11")'
@@ -45,4 +46,4 @@ $(VENV)/.tests: requirements-test.txt $(VENV)/.program
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

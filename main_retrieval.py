@@ -84,6 +84,7 @@ def prepared(arguments: list[str]) -> Run:
     ranks = launched_ranks(config.local_rank)
     warnings = check(config, ranks)
     config.resolve()
+    assert config.output_dir is not None  # `check` demands it
     device = choose_device(config.device, ranks)
     output_dir = make_output_dir(config.output_dir)
     run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main))

@@ -106,7 +106,7 @@ def decoding(
     live = read_all(decord, split)
     kept = read_all(decord.cached(filled), split)
     cached = read_all(decord.cached(filled), split)
-    works = {
+    works: dict[str, Callable[[], Any]] = {
         DECORD: partial(read_each, decord, split),
         OPENCV: partial(read_each, opencv, split),
         COLD: lambda: read_each(decord.cached(Path(tempfile.mkdtemp(dir=scratch))), split),
@@ -168,7 +168,7 @@ def augmentation(
         works[f"{TENSORS}, {device}"] = partial(in_tensors, ours, clips, size, device)
     expected_NCHW, *others = (work().cpu() for work in works.values())
     times = alternate(works, repeats, torch.device(devices[-1]))
-    facts = {}
+    facts: dict[str, str | float] = {}
     for name, frames_NCHW in zip(list(works)[1:], others, strict=True):
         same = identical(list(frames_NCHW), list(expected_NCHW))
         other = 100 * float((frames_NCHW != expected_NCHW).double().mean())
@@ -206,7 +206,9 @@ def loading(
         for name, (frames, later) in sources.items()
     }
     counts = [int(number) for number in args.workers.split(",")]
-    times = {(workers, name): [] for workers in counts for name in datasets}
+    times: dict[tuple[int, str], list[float]] = {
+        (workers, name): [] for workers in counts for name in datasets
+    }
     for _ in range(args.repeats):
         for workers, name in times:
             seconds = epoch_seconds(datasets[name], batch_size, workers)

@@ -25,6 +25,7 @@ import torch
 from benchmarks.clips import make_shapes, split_of
 from benchmarks.measure import alternate, record, resident_mib, table
 from tvr.dataloaders.datasets import FrameSettings
+from tvr.dataloaders.decoding import DecoderProcess
 from tvr.dataloaders.reading import DECODERS
 from tvr.dataloaders.records import Clip
 
@@ -56,6 +57,8 @@ def cost(clips: list[Clip], repeats: int) -> list[dict]:
     for decoder in DECODERS:
         here = FrameSettings(1.0, 12, 224, decoder)
         there = here.limited(60.0)
+        process = there.process
+        assert process is not None
         ways = {"here": here.read, "in the process": there.read}
         for read in ways.values():
             read(clips[0])
@@ -65,33 +68,36 @@ def cost(clips: list[Clip], repeats: int) -> list[dict]:
             times.append(alternate(calls, repeats, CPU))
         for _ in range(repeats):
             for name, read in ways.items():
-                before = processor_seconds(there)
+                before = processor_seconds(process)
                 for clip in clips:
                     read(clip)
-                used[name] += processor_seconds(there) - before
+                used[name] += processor_seconds(process) - before
         medians = {name: 1e3 * statistics.median(time[name] for time in times) for name in ways}
         means = {f"{name}, CPU": 1e3 * used[name] / repeats / len(clips) for name in ways}
         rows.append({"ms a clip": decoder, **medians, **means})
-        there.process.close()
+        process.close()
     return rows
 
 
-def processor_seconds(frames: FrameSettings) -> float:
+def processor_seconds(process: DecoderProcess) -> float:
     """What this process and the one that decodes have used so far."""
-    numbers = Path(f"/proc/{frames.process.pid}/stat").read_text().rpartition(") ")[2].split()
+    numbers = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()
     return time.process_time() + (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(clips: list[Clip], decodes: int, decoder: str) -> list[dict]:
     """A row now and then: how many decodes, and both processes' resident MiB."""
     frames = FrameSettings(1.0, 12, 224, decoder).limited(60.0)
+    process = frames.process
+    assert process is not None
     rows, started = [], time.monotonic()
     for number, clip in enumerate(islice(cycle(clips), decodes), start=1):
         frames.read(clip)
         if number in (100, 1000) or number % max(1, decodes // REPORTS) == 0:
+            assert process.pid is not None
             row = {
                 "decodes": number,
-                "decoder MiB": resident_mib(process=frames.process.pid),
+                "decoder MiB": resident_mib(process=process.pid),
                 "this process MiB": resident_mib(),
                 "seconds": time.monotonic() - started,
             }

@@ -8,7 +8,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def alternate(
-    contenders: dict[str, Callable[[], Any]], repeats: int, device: torch.device
+    contenders: Mapping[str, Callable[[], Any]], repeats: int, device: torch.device
 ) -> dict[str, float]:
     """Median seconds of each contender; they take turns, so that all see the same machine."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -63,7 +63,10 @@ def _peak(prepare: Callable[..., Callable[[], Any]], arguments: tuple) -> float:
     before = resident_mib()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     work()
-    return resident_mib("VmHWM") - before
+    peak = resident_mib("VmHWM")
+    assert before is not None
+    assert peak is not None
+    return peak - before
 
 
 def resident_mib(field: str = "VmRSS", process: int | str = "self") -> float | None:

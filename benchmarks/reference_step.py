@@ -186,9 +186,9 @@ def make_bench(args: argparse.Namespace) -> Bench:
     if args.trajectory:
         args.randaugment = "none"
     make_shapes(args.data, args.train, args.test, seconds=3.0)
-    paths = {"anno_path": str(args.data / "anns"), "video_path": str(args.data / "videos_3fps")}
     flags = {name: getattr(args, name) for name in FROM_FLAGS}
-    config = Config(do_train=True, allow_partial_gallery=True, **paths, **flags)
+    flags |= {"anno_path": str(args.data / "anns"), "video_path": str(args.data / "videos_3fps")}
+    config = Config(do_train=True, allow_partial_gallery=True, **flags)
     run = made_up_run(config)
     split = run.split("train")
     cached = made_up_run(Config(**{**config.public(), "frame_cache": str(args.frame_cache)}))

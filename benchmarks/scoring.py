@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,12 +112,10 @@ def best_block(
         block: min(seconds(partial(literal, model, part, some, block), device) for _ in range(2))
         for block in BLOCKS
     }
-    return min(times, key=times.get)
+    return min(times, key=lambda block: times[block])
 
 
-def contenders(
-    args: argparse.Namespace, block: tuple[int, int]
-) -> dict[str, Callable[[], Tensor | None]]:
+def contenders(args: argparse.Namespace, block: tuple[int, int]) -> dict[str, Callable[[], Any]]:
     """Name and work of everything that is timed."""
     model, text, batches = make(args)
     per_video = 3 * args.frames if args.context == "frames" else 2 * (args.frames + args.words)
@@ -133,7 +132,7 @@ def contenders(
     }
 
 
-def one(args: argparse.Namespace, block: tuple[int, int], name: str) -> Callable[[], Tensor]:
+def one(args: argparse.Namespace, block: tuple[int, int], name: str) -> Callable[[], Any]:
     """A single contender, for a process of its own."""
     return contenders(args, block)[name]
 

@@ -130,7 +130,8 @@ def measure(args: argparse.Namespace, model: SearchModel, size: int) -> dict:
 
 def grown(field: str, before: float | None) -> float | None:
     """How much more of one kind of memory there is than before, where the system tells."""
-    return None if before is None else resident_mib(field) - before
+    now = resident_mib(field)
+    return None if before is None or now is None else now - before
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from tvr.config import Config
 from tvr.dataloaders.batches import PairBatch
 from tvr.models.losses import total_loss
 from tvr.models.score import TextFeatures, VideoFeatures
-from tvr.step import Features, Learner, StepSettings, differentiable, joined, objective
+from tvr.step import Features, Learner, StepSettings, differentiable, gradient, joined, objective
 from tvr.utils.optim import clamp_logit_scale, clip_gradients
 from tvr.watch import Observed
 
@@ -73,16 +73,19 @@ def step_in_parts(learner: Learner, batch: PairBatch, step: int, clock: Clock) -
         again = _encoded(learner, chunk, settings, clock) if in_chunks else encoded[0]
         *outputs, factor = differentiable(*again)
         pairs = zip(leaves, start, outputs, strict=False)
-        grads = [leaf.grad[first : first + len(output)] for leaf, first, output in pairs]
+        grads = [gradient(leaf)[first : first + len(output)] for leaf, first, output in pairs]
         start = [first + len(output) for first, output in zip(start, outputs, strict=True)]
         if number == len(chunks) - 1:
-            outputs, grads = [*outputs, factor], [*grads, scale.grad]
+            outputs, grads = [*outputs, factor], [*grads, gradient(scale)]
         with clock(BACKWARD):
             torch.autograd.backward(outputs, grads)
     with clock(UPDATE):
         norm = clip_gradients(model.parameters(), config.max_grad_norm, config.grad_clip)
         measured = {"loss": terms["loss"], "grad_norm": norm}
-        optimizer.found_inf = learner.watch.add(Observed(step, measured, batch.caption_B))
+        # as in `train_step`
+        optimizer.found_inf = learner.watch.add(  # type: ignore[attr-defined]
+            Observed(step, measured, batch.caption_B)
+        )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         clamp_logit_scale(model.clip.logit_scale)

@@ -51,7 +51,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add, switch = parser.add_argument, {"type": zero_or_one, "nargs": "?", "const": True}
+    add = parser.add_argument
+    switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
     add("--variants", help=f"some of {', '.join(WAYS)}, with commas; + puts two into one")
     add("--base_encoder", default="tiny", help="its architecture; weights are random")
     add("--batch_size", type=int, default=32)

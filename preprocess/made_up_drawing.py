@@ -66,6 +66,7 @@ def background(kind: str, rng: np.random.Generator) -> Image:
     cell = float(rng.integers(22, 34))  # pixels
     shift_x, shift_y = rng.uniform(0, cell, size=2)
     lift = rng.uniform(-8, 8)
+    grey: NDArray[np.float64]
     if kind == "dark":
         grey = np.full((HEIGHT, WIDTH), 45.0)
     elif kind == "light":
@@ -82,8 +83,8 @@ def background(kind: str, rng: np.random.Generator) -> Image:
         blades = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
         tint = np.array([0.45, 1.0, 0.55])
         return np.clip((100 + lift + blades)[..., None] * tint, 0, 255).astype(np.uint8)
-    grey = np.clip(grey + lift, 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
+    lifted = np.clip(grey + lift, 0, 255).astype(np.uint8)
+    return np.repeat(lifted[..., None], 3, axis=2)
 
 
 def draw_shape(

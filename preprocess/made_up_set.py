@@ -108,7 +108,7 @@ def open_folder(output: Path, made: MadeUpSet) -> bool:
     return False
 
 
-def _csv(rows: list[tuple[str, ...]]) -> str:
+def _csv(rows: Iterable[tuple[str, ...]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -118,7 +118,8 @@ def annotation_texts(videos: list[Video]) -> dict[str, str]:
     """Return the three annotation files' texts by name; the test videos come after the train."""
     ids: list[tuple[str]] = [("video_id",)]
     queries = [("key", "vid_key", "video_id", "sentence")]
-    records, sentences = [], []
+    records: list[dict[str, Any]] = []
+    sentences: list[dict[str, Any]] = []
     for index, video in enumerate(videos):
         video_id = f"video{index}"
         if video.is_train:
@@ -176,12 +177,13 @@ def render_all(made: MadeUpSet, root: Path, workers: int) -> None:
         for index, output in enumerate(part.outputs(root))
     ]
     missing = [job for job in jobs if not job[2].is_file()]
+
+    def render(part: Part, index: int, output: Path) -> None:
+        encode(part.frames(index), ffmpeg, output)
+
     executor = ThreadPoolExecutor(workers)
     try:
-        futures = [
-            executor.submit(lambda part, k, path: encode(part.frames(k), ffmpeg, path), *job)
-            for job in missing
-        ]
+        futures = [executor.submit(render, *job) for job in missing]
         with tqdm(
             total=len(jobs),
             initial=len(jobs) - len(missing),

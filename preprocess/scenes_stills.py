@@ -141,6 +141,7 @@ def _caption(still: Still, template: str, is_train: bool, rng: np.random.Generat
 
 def still_captions(still: Still, is_train: bool, count: int, rng: np.random.Generator) -> list[str]:
     """Return `count` captions; no template comes again before all of them were used."""
+    templates: tuple[str, ...]
     if len(still.things) == 1:
         templates = TRAIN_ONE if is_train else TEST_ONE
     else:

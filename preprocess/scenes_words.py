@@ -205,6 +205,8 @@ def caption(
 def captions(clip: Clip, is_train: bool, count: int, rng: np.random.Generator) -> list[Caption]:
     """Return `count` captions; no template comes again before all of them were used."""
     one_actor = clip.events[0].thing == clip.events[1].thing
+    templates: tuple[str, ...]
+    grounds: tuple[str, ...]
     if is_train:
         templates, grounds = TRAIN_ONE_ACTOR if one_actor else TRAIN_TWO_ACTORS, TRAIN_GROUNDS
     else:

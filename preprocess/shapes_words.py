@@ -135,6 +135,7 @@ def draw_clips(train: int, test: int, seed: int) -> tuple[list[Clip], list[Clip]
 
     def clip(combo: tuple[str, ...]) -> Clip:
         size = list(SIZES)[int(rng.integers(len(SIZES)))]
-        return Clip(*combo, size=size, extra=bool(rng.random() < 0.3))
+        shape, colour, motion, background = combo
+        return Clip(shape, colour, motion, background, size, extra=bool(rng.random() < 0.3))
 
     return [clip(combo) for combo in chosen], [clip(combo) for combo in held_out]

@@ -51,6 +51,7 @@ class Run:
 
     @property
     def output_dir(self) -> Path:
+        assert self.config.output_dir is not None
         return Path(self.config.output_dir)
 
     @property
@@ -113,6 +114,8 @@ class Run:
             UserError: see `load_split`; or another process has other captions.
         """
         c = self.config
+        assert c.anno_path is not None
+        assert c.video_path is not None
         split = load_split(
             c.datatype,
             self.protocol,
@@ -133,6 +136,7 @@ class Run:
     def training_captions(self, count: int) -> list[str]:
         """`count` captions of the training split, drawn with `--seed`, without its videos."""
         c = self.config
+        assert c.anno_path is not None
         reader = DATATYPES[c.datatype]
         texts = [
             caption.text
@@ -149,6 +153,7 @@ class Run:
             opened = frames.limited(c.decode_timeout)
             if c.frame_cache is not None:
                 opened = opened.cached(Path(c.frame_cache))
+                assert opened.cache is not None
                 if self.ranks.is_main:
                     self.announce(opened.cache)
             self.opened[frames] = opened
@@ -248,6 +253,7 @@ def build_model(run: Run, content: dict[str, Any] | None) -> GARE:
     backbone = build_backbone(config.base_encoder, run.precision, pretrained=content is None)
     model = GARE(backbone, config.model_settings(), psi_init=config.psi_init)
     if content is not None:
+        assert config.init_model is not None
         ignored = load_model(model, content, Path(config.init_model))
         run.log.info("weights from %s", config.init_model)
         if ignored:
@@ -267,7 +273,9 @@ def adopt_settings(run: Run, content: dict[str, Any]) -> None:
     Raises:
         UserError: a value in the checkpoint is not one that the flag can have.
     """
-    config, path = run.config, Path(run.config.init_model)
+    config = run.config
+    assert config.init_model is not None
+    path = Path(config.init_model)
     trained = trained_settings(path, content)
     if not trained:
         assumed = [name for name in FROM_CHECKPOINT if name not in config.given]

@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from tvr.models.archive import read_weights
-from tvr.models.gare import ModelSettings
 from tvr.models.release import from_release, is_release, strip
+from tvr.models.score import ModelSettings, Scorer
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, model: nn.Module, **facts: Any) -> None:
+def save_checkpoint(path: Path, model: Scorer, **facts: Any) -> None:
     """Write a checkpoint atomically: a killed process leaves the previous file as it was.
 
     Raises:
@@ -129,7 +129,8 @@ def load_model(model: nn.Module, content: dict[str, Any], path: Path) -> list[st
         UserError: weights are missing, unknown or of another shape (another width, say).
     """
     wanted = model.state_dict()
-    state, ignored = strip(content["model"]), []
+    state = strip(content["model"])
+    ignored: list[str] = []
     if is_release(state):
         state, ignored = from_release(state, set(wanted))
     problems = [

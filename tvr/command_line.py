@@ -53,8 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of `main_retrieval.py`, one argument per field of `Config`."""
     # An abbreviated flag would hide a misspelt one
     parser = Parser(prog="main_retrieval.py", description=DESCRIPTION, allow_abbrev=False)
-    sections = {f.metadata["group"]: None for f in flags()}
-    sections = {name: parser.add_argument_group(name) for name in sections}
+    names = dict.fromkeys(f.metadata["group"] for f in flags())
+    sections = {name: parser.add_argument_group(name) for name in names}
     for f in flags():
         add_flag(sections[f.metadata["group"]], f)
     return parser

@@ -50,7 +50,7 @@ def draw_row(
             draw.text((corner[0] + 6, corner[1] + 1), "right", fill="white", font=font)
 
 
-def shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """The text, cut with an ellipsis where it would be wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text

@@ -99,12 +99,15 @@ def encode_texts(run: Run, model: GARE, texts: list[str], words: bool = False) -
         with run.autocast():
             part = model.encode_text(tokens_AL.to(run.device), words or model.needs_words)
         text.append(part.text_AD)
-        word.append(part.words_ALD)
+        if part.words_ALD is not None:
+            word.append(part.words_ALD)
         mask.append(part.mask_AL)
         rows.append(torch.arange(start, start + len(tokens_AL), device=run.device))
     width, length, count = model.backbone.width, run.config.max_words, len(texts)
     text_AD = in_order(run, text, rows, torch.zeros(0, width), count)
     mask_AL = in_order(run, mask, rows, torch.zeros(0, length, dtype=torch.bool), count)
+    assert text_AD is not None
+    assert mask_AL is not None
     words_ALD = None
     if words or model.needs_words:
         none_ALD = torch.zeros(0, length, width)

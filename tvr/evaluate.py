@@ -128,7 +128,8 @@ def run_evaluation(run: Run) -> None:
             scored[way] = similarities(score, text, clips), bank_KB
     if run.ranks.is_main:
         origin = {"checkpoint": config.init_model}
-        origin |= {k: checkpoint[k] for k in ("epoch", "step") if k in (checkpoint or ())}
+        facts = checkpoint or {}
+        origin |= {k: facts[k] for k in ("epoch", "step") if k in facts}
         report_ways(run, split, origin, scored)
     # last, as they may fail over a full disk
     if config.export_features is not None:

@@ -30,6 +30,7 @@ def export_features(run: Run, split: Split, text: TextFeatures, clips: EncodedCl
     Raises:
         LocalError: the file cannot be written.
     """
+    assert run.config.export_features is not None
     path = Path(run.config.export_features)
     rows = clips.clip_N.split([len(part.mask_BF) for part in clips.batches])
 
@@ -41,6 +42,9 @@ def export_features(run: Run, split: Split, text: TextFeatures, clips: EncodedCl
     mask_BF = on_main([part.mask_BF for part in clips.batches], none_BFD[..., 0].bool())
     if not run.ranks.is_main:
         return
+    assert text.words_ALD is not None
+    assert frames_BFD is not None
+    assert mask_BF is not None
     tensors = {
         "text_AD": text.text_AD,
         "words_ALD": text.words_ALD,

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TypeVar
 
-from tvr.dataloaders.batches import PairBatch
 from tvr.saved_state import Position
 from tvr.step import Learner
 from tvr.utils.logging import memory_gib
 from tvr.watch import Observed
+
+Batch = TypeVar("Batch")
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Window:
         """Forget what was measured so far."""
         self.started, self.observed, self.waited = time.monotonic(), [], 0.0
 
-    def timed(self, batches: Iterator[PairBatch]) -> Iterator[PairBatch]:
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; adds the seconds that each was waited for."""
         while True:
             asked = time.monotonic()

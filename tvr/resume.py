@@ -154,6 +154,7 @@ def find(run: Run) -> tuple[Path, dict[str, Any]] | None:
         UserError: there is none, or going on from it would delete later ones that were not named.
     """
     wanted = run.config.resume
+    assert wanted is not None
     folder = run.output_dir if wanted == "auto" else Path(wanted)
     if folder.is_file():
         make_way(run, folder)
@@ -227,6 +228,7 @@ def bring_best(run: Run, state: Path, position: Position) -> None:
 
 def refuse_another_training(run: Run, content: dict[str, Any], data: str) -> None:
     """Raises UserError where the state is of other settings or captions."""
+    assert run.config.resume is not None
     trained_settings(Path(run.config.resume), content)  # which refuses what cannot be compared
     saved, now = content["config"], run.config.public()
     problems = [

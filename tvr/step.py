@@ -109,7 +109,8 @@ def train_step(learner: Learner, batch: PairBatch, step: int) -> Observed:
     measured = {**terms, "scale": model.clip.logit_scale.exp(), "grad_norm": norm}
     measured |= {f"grad_norm/{name}": part for name, part in parts.items()}
     observed = Observed(step, measured, batch.caption_B)
-    optimizer.found_inf = learner.watch.add(observed)
+    # the fused update looks for it there, and is left out where it is 1; torch does not declare it
+    optimizer.found_inf = learner.watch.add(observed)  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     clamp_logit_scale(model.clip.logit_scale)
@@ -129,7 +130,7 @@ def gradients(
     """
     if not 0 < settings.chunk_size < len(batch.tokens_BL):
         with settings.autocast():
-            features = encoders(batch.tokens_BL, batch.frames_NCHW, batch.mask_UF)
+            features: Features = encoders(batch.tokens_BL, batch.frames_NCHW, batch.mask_UF)
         terms = objective(model, *features, batch, settings)
         terms["loss"].backward()
     else:
@@ -190,21 +191,29 @@ def _in_chunks(
     start = [0] * (len(leaves) - 1)
     for chunk in chunks:
         last = chunk is chunks[-1]
-        waiting = isinstance(encoders, DistributedDataParallel) and not last
-        with encoders.no_sync() if waiting else nullcontext():
+        exchange: AbstractContextManager[None] = nullcontext()
+        if isinstance(encoders, DistributedDataParallel) and not last:
+            exchange = encoders.no_sync()
+        with exchange:
             with settings.autocast():
                 again = encoders(chunk.tokens_BL, chunk.frames_NCHW, chunk.mask_UF)
             *outputs, factor = differentiable(*again)
             grads = [
-                leaf.grad[first : first + len(output)]
+                gradient(leaf)[first : first + len(output)]
                 for leaf, first, output in zip(leaves, start, outputs, strict=False)
             ]
             start = [first + len(output) for first, output in zip(start, outputs, strict=True)]
             # the last chunk's pass takes part in every parameter's exchange, the factor's too
             if last:
-                outputs, grads = [*outputs, factor], [*grads, scale.grad]
+                outputs, grads = [*outputs, factor], [*grads, gradient(scale)]
             torch.autograd.backward(outputs, grads)
     return terms
+
+
+def gradient(leaf: Tensor) -> Tensor:
+    """What the backward pass has left at a leaf that the loss depends on."""
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 def differentiable(text: TextFeatures, video: VideoFeatures, scale: Tensor) -> list[Tensor]:

@@ -145,7 +145,7 @@ def keep(run: Run, model: GARE, selection: Split, progress: Progress, found: Eva
     facts = {"epoch": progress.epoch, "step": progress.step, **metrics}
     within = progress.step % progress.steps_per_epoch
     label = "last evaluation, within an epoch" if within else "last epoch"
-    kept = {"last": {"label": label, "checkpoint": LAST, **facts}}
+    kept: dict[str, dict[str, Any]] = {"last": {"label": label, "checkpoint": LAST, **facts}}
     if "best" not in results or metrics["t2v"]["R@1"] > results["best"]["t2v"]["R@1"]:
         itself = "" if run.has_validation else ", the test split itself"
         one = "step" if run.config.eval_every else "epoch"

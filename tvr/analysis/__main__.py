@@ -23,7 +23,7 @@ from tvr.command_line import Parser, add_flag
 from tvr.dataloaders.workers import deaths_reported
 from tvr.utils.arguments import count
 from tvr.utils.errors import UserError
-from tvr.utils.terminal import printable
+from tvr.utils.terminal import printable, show_escapes
 
 ALL = "all"
 OPTIONAL = ("baseline", "split", "batches", "queries")
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code; a mistake of the user's is printed without a traceback."""
-    sys.stdout.reconfigure(errors="backslashreplace")
+    show_escapes()
     try:
         with deaths_reported():
             return run(build_parser().parse_args(argv))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from tvr.dataloaders.annotations import existing_files, json_ids, json_object, refuse_overlaps
 from tvr.dataloaders.captions import NOT_LISTED, clean, matched, paragraph_captions
@@ -66,8 +67,8 @@ def _sentences(content: object, where: str) -> list[str]:
     return [clean(text, f"{where}, sentence {k}") for k, text in enumerate(said, start=1)]
 
 
-def _duration(content: dict, where: str) -> float:
-    seconds = content.get("duration")
+def _duration(content: dict[str, Any], where: str) -> float:
+    seconds: Any = content.get("duration")
     if type(seconds) not in (int, float) or not 0 < seconds < LONGEST_S:
         raise UserError(
             f"{where}: the duration is {seconds!r:.80}, a number of seconds above 0 is needed. "

@@ -20,6 +20,7 @@ from tvr.dataloaders.incidents import Incident
 Batch = TypeVar("Batch", bound="TensorBatch")
 
 
+@dataclass
 class TensorBatch:
     """What every batch can do: the tensors among its fields move together."""
 

@@ -19,8 +19,11 @@ from tvr.utils.errors import UserError
 class Reader(Protocol):
     """What a benchmark's module offers; the first protocol is the default."""
 
-    PROTOCOLS: tuple[str, ...]
-    VALIDATED_PROTOCOLS: tuple[str, ...]
+    @property
+    def PROTOCOLS(self) -> tuple[str, ...]: ...
+
+    @property
+    def VALIDATED_PROTOCOLS(self) -> tuple[str, ...]: ...
 
     def needed_files(self, protocol: str, split: str) -> list[tuple[str, ...]]:
         """The annotation files of one split: of each group, the first one there is read."""

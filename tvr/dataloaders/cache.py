@@ -37,6 +37,7 @@ from tvr.dataloaders.records import Clip
 from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
 from tvr.utils.arguments import count, rate, seconds, zero_or_one
 from tvr.utils.errors import UserError
+from tvr.utils.terminal import show_escapes
 
 # of the named encoders; to ask the models would take their weights
 RESOLUTIONS = {"ViT-B/32": 224, "ViT-B/16": 224, "ViT-L/14": 224, "tiny": 96}
@@ -57,12 +58,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--anno_path", type=Path, required=True, help="folder of annotation files")
     add("--video_path", type=Path, required=True, help="folder of videos")
     add("--splits", help="which of train,val,test [all that the protocol has]")
+    switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
     for flag, what in (
         ("--allow_partial_gallery", "a gallery that has not the documented size"),
         ("--allow_partial_training", "training videos without a file, left out"),
     ):
-        switch = {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
-        add(flag, **switch, default=False, help=f"as the run's: accept {what} [0]")
+        text = f"as the run's: accept {what} [0]"
+        add(flag, **switch, metavar="0|1", default=False, help=text)
     add("--max_frames", type=count, default=12, help="as the run's [12]")
     add("--video_framerate", type=rate, default=1.0, help="as the run's [1]")
     add("--video_decoder", choices=DECODERS, default=DECODERS[0], help="as the run's [decord]")
@@ -77,8 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code; a mistake of the user's is printed without a traceback."""
-    # a terminal that cannot show a name shows its escapes
-    sys.stdout.reconfigure(errors="backslashreplace")
+    show_escapes()
     args = parse_args(argv)
     # whoever ends it keeps what is decoded, as with Ctrl-C
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -142,8 +143,8 @@ def load_clips(args: argparse.Namespace) -> list[Clip]:
         UserError: see `load_split`; or an unknown protocol or split.
     """
     if args.protocol not in protocols(args.datatype):
-        offered = ", ".join(protocols(args.datatype))
-        raise UserError(f"--protocol {args.protocol}: {args.datatype} has {offered}. Use one.")
+        known = ", ".join(protocols(args.datatype))
+        raise UserError(f"--protocol {args.protocol}: {args.datatype} has {known}. Use one.")
     validated = has_validation(args.datatype, args.protocol)
     offered = [name for name in SPLITS if name != "val" or validated]
     names = offered if args.splits is None else args.splits.split(",")

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 def checksum(key: bytes, frames: np.ndarray) -> int:
     """The CRC-32 of frames that belong to `key`: those of another clip do not have it."""
-    return crc32(np.ascontiguousarray(frames), crc32(key))
+    return crc32(np.ascontiguousarray(frames).data, crc32(key))
 
 
 class Shard:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tvr.dataloaders.benchmarks import (
     DATATYPES,
@@ -56,12 +57,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--video_path", type=Path, required=True, help="folder of videos")
     add("--decode", action="store_true", help="decode every video as a run would")
     add("--csv", type=Path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
+    switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
     for flag, what in (
         ("--allow_partial_gallery", "a gallery that has not the documented size"),
         ("--allow_partial_training", "training videos without a file, left out"),
     ):
-        switch = {"type": zero_or_one, "nargs": "?", "const": True, "metavar": "0|1"}
-        add(flag, **switch, default=False, help=f"as the run's: accept {what} [0]")
+        text = f"as the run's: accept {what} [0]"
+        add(flag, **switch, metavar="0|1", default=False, help=text)
     add("--workers", type=count, default=os.cpu_count() or 1, help="videos at a time [cores]")
     add("--framerate", type=rate, default=1.0, help="as the run's --video_framerate [1]")
     add("--max_frames", type=count, default=12, help="as the run's [12]")
@@ -167,8 +169,8 @@ def print_files(report: SplitReport) -> None:
         names = choices.get(name, ())
         choice = f" (the first there of {', '.join(names)})" if len(names) > 1 else ""
         print(f"  annotation file: {name}{size}{choice}")
-    for names in report.missing_files():
-        print(f"  annotation file missing: {names}")
+    for missing in report.missing_files():
+        print(f"  annotation file missing: {missing}")
 
 
 def print_total(reports: list[SplitReport], stray: list[Path], decode: bool) -> bool:

@@ -32,7 +32,7 @@ from tvr.dataloaders.reading import (
     read_with_either,
 )
 from tvr.dataloaders.records import Clip, Split
-from tvr.dataloaders.sampler import Key, RankSampler
+from tvr.dataloaders.sampler import Key
 from tvr.dataloaders.transforms import clip_seed, resize_and_crop
 from tvr.dataloaders.workers import init_worker
 from tvr.utils.errors import UserError
@@ -231,7 +231,7 @@ class ClipDataset(Dataset[ClipBatch | UserError]):
 
 
 def pair_loader(
-    dataset: PairDataset, sampler: RankSampler, workers: int, pin_memory: bool
+    dataset: PairDataset, sampler: Iterable[list[Key]], workers: int, pin_memory: bool
 ) -> DataLoader[PairBatch | UserError]:
     """The batches of `sampler`, all its epochs after one another; iterate it through `checked`.
 

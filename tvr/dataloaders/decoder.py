@@ -76,7 +76,7 @@ def answer(asked: dict[str, Any], file: int) -> dict[str, Any]:
 
 def write(file: int, frames_FHWC: np.ndarray) -> None:
     """Put the frames at the beginning of the file."""
-    content, done = memoryview(np.ascontiguousarray(frames_FHWC)).cast("B"), 0
+    content, done = np.ascontiguousarray(frames_FHWC).data.cast("B"), 0
     while done < len(content):
         done += os.pwrite(file, content[done : done + WRITE_AT_ONCE], done)
 

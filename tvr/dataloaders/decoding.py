@@ -77,7 +77,7 @@ class DecoderProcess:
             self.close()
             raise
         if not line:
-            raise self._lost(request, decoder, hung=line is None)
+            raise self._lost(running, request, decoder, hung=line is None)
         if frames_FHWC is not None:
             return frames_FHWC
         if "user" in answer:
@@ -98,17 +98,18 @@ class DecoderProcess:
     def _ask(self, line: bytes) -> _Running:
         if self._running is not None and self._running.owner == os.getpid():
             with suppress(BrokenPipeError):
-                self._running.process.stdin.write(line)
+                self._running.stdin.write(line)
                 return self._running
             # it died between two clips, of which none is to blame
             self.close()
         self._running = _Running(self.memory, self.start)
         with suppress(BrokenPipeError):
-            self._running.process.stdin.write(line)
+            self._running.stdin.write(line)
         return self._running
 
-    def _lost(self, request: Request, decoder: str, hung: bool) -> UnreadableVideo:
-        process = self._running.process
+    def _lost(
+        self, running: _Running, request: Request, decoder: str, hung: bool
+    ) -> UnreadableVideo:
         self.close()
         if hung:
             return DecoderLost(
@@ -116,7 +117,7 @@ class DecoderProcess:
                 f"takes more than {self.timeout:g} seconds to decode with {decoder}",
                 "Encode it again, or raise --decode_timeout",
             )
-        code = process.returncode
+        code = running.process.returncode
         how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         return DecoderLost(
             request.path,
@@ -152,6 +153,9 @@ class _Running:
         except OSError as error:
             os.close(self._file)
             raise _not_started(str(error.strerror)) from error
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         self.end = weakref.finalize(self, _end, self.process, self._file, self.owner)
         line = self.line(time.monotonic() + seconds)
         if line != READY:
@@ -162,7 +166,7 @@ class _Running:
     def line(self, deadline: float) -> bytes | None:
         """The next line; empty if the process has ended, None if the time is over before."""
         answers = select.poll()
-        answers.register(self.process.stdout, select.POLLIN)
+        answers.register(self.stdout, select.POLLIN)
         line = b""
         while not line.endswith(b"\n"):
             left = 1000 * (deadline - time.monotonic())
@@ -170,7 +174,7 @@ class _Running:
                 if time.monotonic() >= deadline:
                     return None
                 continue
-            part = os.read(self.process.stdout.fileno(), 2**16)
+            part = os.read(self.stdout.fileno(), 2**16)
             if not part:
                 return b""
             line += part
@@ -179,7 +183,7 @@ class _Running:
     def frames(self, shape: tuple[int, ...]) -> np.ndarray:
         """A copy of the frames that the process has written."""
         frames_FHWC = np.empty(shape, np.uint8)
-        content, done = memoryview(frames_FHWC).cast("B"), 0
+        content, done = frames_FHWC.data.cast("B"), 0
         while done < len(content):
             rest = content[done : done + READ_AT_ONCE]
             read = os.preadv(self._file, [rest], done)
@@ -197,8 +201,9 @@ def _end(process: subprocess.Popen, file: int, owner: int) -> None:
     process.kill()
     with suppress(subprocess.TimeoutExpired):
         process.wait(SECONDS_TO_DIE)
-    process.stdin.close()
-    process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
     os.close(file)
 
 

@@ -90,7 +90,7 @@ def frame_indices(
     first = 0 if start is None else max(0, int(np.ceil(start * fps - 1e-6)))
     last = n_frames - 1 if end is None else min(n_frames - 1, int(np.floor(end * fps + 1e-6)))
     stride = max(1, int(fps / framerate + 0.5))
-    indices = np.arange(first, last + 1, stride, dtype=np.int64)
+    indices: np.ndarray = np.arange(first, last + 1, stride, dtype=np.int64)
     if len(indices) > max_frames:
         indices = indices[np.linspace(0, len(indices) - 1, max_frames).astype(np.int64)]
     return indices
@@ -280,7 +280,7 @@ def _keep(path: Path, wanted: set[int], bt709: bool) -> dict[int, np.ndarray]:
         if i not in wanted:
             continue
         ok, frame_HWC = capture.retrieve() if ok else (False, None)
-        if not ok:
+        if not ok or frame_HWC is None:
             raise UnreadableVideo(path, f"gave frame {i} once and not again")
         frame_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_BGR2RGB)
         kept[i] = cv2.transform(frame_HWC, to_bt709) if bt709 else frame_HWC

@@ -64,13 +64,13 @@ def read_captions(anno_path: Path, protocol: str, split: str) -> AnnotatedSplit:
     assert split in ("train", "test") or (split == "val" and protocol in VALIDATED_PROTOCOLS)
     paths = existing_files(anno_path, needed_files(protocol, split))
     if protocol == "full":
-        return _read_official(*paths, split)
+        return _read_official(paths[0], split)
     if split == "test":
         return _read_test(*paths)
     test_list = anno_path / TEST_LIST
     tested = unique_ids(test_list) if test_list.is_file() else {}
     if split == "val":
-        annotated = _read_official(*paths, split)
+        annotated = _read_official(paths[0], split)
         numbered = dict.fromkeys(annotated.video_ids, f"the official {split} videos")
         refuse_shared(numbered, tested, "test")
         return annotated

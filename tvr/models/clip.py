@@ -6,14 +6,14 @@ Shapes: N images, A texts, L tokens, D embedding width, C channels, H and W pixe
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import open_clip
 import torch
 from open_clip.model import build_model_from_openai_state_dict, convert_weights_to_lp
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 from tvr.models.archive import read_weights
@@ -34,6 +34,10 @@ FROM_SCRATCH: dict[str, dict[str, Any]] = {
 }
 KNOWN = (*OPENAI_SHA256, "open_clip:NAME/TAG", *FROM_SCRATCH)
 
+# open_clip comes without types: to the checker both are Any
+OpenClip: TypeAlias = open_clip.CLIP | open_clip.CustomTextCLIP
+TextTower: TypeAlias = open_clip.CLIP | TextTransformer
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -42,12 +46,12 @@ class Backbone:
     `tokenize(texts, length)` gives token ids (A, length): start, words, end, zeros.
     """
 
-    model: nn.Module
+    model: OpenClip
     width: int
     resolution: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    tokenize: Callable[[list[str], int], Tensor]
+    tokenize: Tokenizer
 
 
 class Tokenizer:
@@ -116,8 +120,11 @@ def backbone_of_checkpoint(content: dict[str, Any], path: Path, precision: str) 
     """
     settings, weights = content.get("settings"), content.get("model")
     name = settings.get("base_encoder") if isinstance(settings, dict) else None
-    named = isinstance(name, str) and (name in KNOWN or name.startswith("open_clip:"))
-    if not named or not isinstance(weights, dict):
+    if not (
+        isinstance(name, str)
+        and (name in KNOWN or name.startswith("open_clip:"))
+        and isinstance(weights, dict)
+    ):
         raise UserError(
             f"--base_encoder {path}: a checkpoint of {name!r:.80}; only those of a named encoder "
             f"({', '.join(KNOWN)}) can be one themselves."
@@ -137,7 +144,7 @@ def backbone_of_checkpoint(content: dict[str, Any], path: Path, precision: str) 
     return backbone
 
 
-def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[nn.Module, Any, Any]:
+def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[OpenClip, Any, Any]:
     """`open_clip:NAME/TAG` by way of open_clip, which finds, downloads and loads the weights.
 
     Returns the model and the mean and standard deviation of its pixels, per channel.
@@ -165,7 +172,7 @@ def open_clip_model(name: str, half: bool, pretrained: bool) -> tuple[nn.Module,
     return model, mean, facts.get("std") or open_clip.OPENAI_DATASET_STD
 
 
-def check_text_tower(model: nn.Module, name: str) -> None:
+def check_text_tower(model: OpenClip, name: str) -> None:
     """Raises UserError unless the text tower is a causal CLIP transformer over CLIP's BPE.
 
     Word features need one projected vector per token, which other towers do not offer.
@@ -188,7 +195,7 @@ def check_text_tower(model: nn.Module, name: str) -> None:
         )
 
 
-def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
+def openai_model(state: dict[str, Any], path: Path, half: bool) -> OpenClip:
     """A CLIP from a state dict in OpenAI's format, its sizes read off the tensors."""
     try:
         dtype = torch.float16 if half else None
@@ -215,12 +222,12 @@ def openai_model(state: dict[str, Any], path: Path, half: bool) -> nn.Module:
         ) from error
 
 
-def text_tower(model: nn.Module) -> nn.Module:
+def text_tower(model: OpenClip) -> TextTower:
     """The module that holds the text transformer: open_clip keeps it inline or under `text`."""
     return getattr(model, "text", model)
 
 
-def project(model: nn.Module, x: Tensor) -> Tensor:
+def project(model: OpenClip, x: Tensor) -> Tensor:
     """The text projection, which open_clip stores as a matrix, a linear layer or not at all."""
     projection = text_tower(model).text_projection
     if projection is None:
@@ -230,17 +237,17 @@ def project(model: nn.Module, x: Tensor) -> Tensor:
     return x.to(projection.dtype) @ projection
 
 
-def frame_features(model: nn.Module, pixels_NCHW: Tensor) -> Tensor:
+def frame_features(model: OpenClip, pixels_NCHW: Tensor) -> Tensor:
     """Image features (N, D) in fp32: class token, `ln_post`, `proj`; not normalised."""
     return model.encode_image(pixels_NCHW.to(image_stem(model).weight.dtype)).float()
 
 
-def image_stem(model: nn.Module) -> nn.Conv2d:
+def image_stem(model: OpenClip) -> nn.Conv2d:
     """The visual tower's first convolution, `conv1` in CLIP."""
     return next(m for m in model.visual.modules() if isinstance(m, nn.Conv2d))
 
 
-def token_states(model: nn.Module, tokens_AL: Tensor) -> Tensor:
+def token_states(model: OpenClip, tokens_AL: Tensor) -> Tensor:
     """Token states after `ln_final`, before the projection, without padding the text to 77.
 
     Causal attention makes a token blind to what follows, so the shorter text changes nothing.

@@ -19,6 +19,9 @@ class GARE(Scorer):
     With `increment="none"` it is the paper's baseline: the same model with Δ = 0 and no ψ.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(
         self,
         backbone: Backbone,

@@ -166,4 +166,5 @@ def total_loss(
         if s.lambda_dir:
             terms["dir"] = direction_loss(delta_RBD, s.alpha, s.dir_form)
     total = sum(weights[name] * term for name, term in terms.items())
+    assert isinstance(total, Tensor)  # and not the 0 of no terms
     return {"loss": total, **terms}

@@ -96,12 +96,14 @@ class Scorer(nn.Module):
     def increments(self, text: TextFeatures, video: VideoFeatures) -> Tensor:
         """Δ_ij = ψ(gap_ij, context) with gap_ij = η·(v̄_j − t_i); `query="text"` asks with t_i."""
         s = self.settings
+        assert self.psi is not None
         mean_BD = mean_frame(video.frames_BFD, video.mask_BF, s.padding)
         query_ABD = text.text_AD[:, None].expand(-1, len(mean_BD), -1)
         if s.query == "gap":
             query_ABD = s.eta * (mean_BD[None] - query_ABD)
         masked = s.padding == "mask"
         if s.context == "words":
+            assert text.words_ALD is not None
             return self.psi(query_ABD, text.words_ALD, text.mask_AL if masked else None)
         by_video_BAD = query_ABD.transpose(0, 1)
         delta_BAD = self.psi(by_video_BAD, video.frames_BFD, video.mask_BF if masked else None)
@@ -110,6 +112,7 @@ class Scorer(nn.Module):
     def increments_folded(self, text: TextFeatures, video: VideoFeatures) -> Tensor:
         """`increments` without the products with D x D matrices that dropout leaves alone."""
         s = self.settings
+        assert self.psi is not None
         mean_BD = mean_frame(video.frames_BFD, video.mask_BF, s.padding)
         # the query is the sum of what it takes from the text and what it takes from the video
         ask_AD, ask_BD = text.text_AD, torch.zeros_like(mean_BD)
@@ -117,6 +120,7 @@ class Scorer(nn.Module):
             ask_AD, ask_BD = -s.eta * text.text_AD, s.eta * mean_BD
         masked = s.padding == "mask"
         if s.context == "words":
+            assert text.words_ALD is not None
             mask_AL = text.mask_AL if masked else None
             return training_increments(self.psi, ask_AD, ask_BD, text.words_ALD, mask_AL)
         mask_BF = video.mask_BF if masked else None

@@ -29,54 +29,78 @@ SMALLEST = 1e-16  # squared length that a cosine divides by
 
 
 @dataclass(frozen=True)
-class Texts:
-    """A block of texts made ready, once for all videos; `context` where ψ attends to words.
+class TextsToFrames:
+    """What ψ makes of texts where it attends to frames.
 
     Context vectors times `asks_AD` give t's part of the attention logits, times `values_AD` and
     plus `tm_A1` its products with m.
     """
 
+    asks_AD: Tensor
+    constants_2A: Tensor
+    values_AD: Tensor
+    tm_A1: Tensor
+
+
+@dataclass(frozen=True)
+class TextsWithWords:
+    """What ψ makes of texts where it attends to their words."""
+
+    asks_AD: Tensor
+    constants_2A: Tensor
+    context: Context
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A block of texts made ready, once for all videos."""
+
     text_AD: Tensor
     centred_AD: Tensor
     square_A: Tensor
-    asks_AD: Tensor | None = None
-    constants_2A: Tensor | None = None
-    values_AD: Tensor | None = None
-    tm_A1: Tensor | None = None
-    context: Context | None = None
+    of_psi: TextsToFrames | TextsWithWords | None
+
+
+@dataclass(frozen=True)
+class VideosWithFrames:
+    """What ψ makes of videos where it attends to their frames.
+
+    `pd_BFF` gives the pooled video's inner product with Σ w m from the weights of both;
+    `constants_B2F` are the frames' with u and b.
+    """
+
+    context: Context
+    pd_BFF: Tensor
+    constants_B2F: Tensor
 
 
 @dataclass(frozen=True)
 class Videos:
-    """A block of videos made ready, once for all texts; `context` where ψ attends to frames.
+    """A block of videos made ready, once for all texts.
 
-    `centred_BD` is the mean frame without its mean over D, and `asks_BD` is for it what
-    `Texts.asks_AD` is for t. `pp_BFF` and `pd_BFF` give the pooled video's inner products with
-    itself and with Σ w m from the weights of both; `constants_B2F` are the frames' with u and b.
+    `centred_BD` is the mean frame without its mean over D, and `asks_BD`, where there is a ψ, for
+    it what `asks_AD` is for t. From `pp_BFF` and the weights follows the pooled video's square;
+    where ψ attends to words, it is taken from the pooled video itself.
     """
 
     frames_BFD: Tensor
     mask_BF: Tensor
     centred_BD: Tensor
     asks_BD: Tensor | None = None
-    context: Context | None = None
     pp_BFF: Tensor | None = None
-    pd_BFF: Tensor | None = None
-    constants_B2F: Tensor | None = None
+    of_psi: VideosWithFrames | None = None
 
     def __len__(self) -> int:
         return len(self.mask_BF)
 
 
 @dataclass(frozen=True)
-class Products:
-    """What the cosine of corrected vectors is made of, per pair; without d for the baseline."""
+class OfIncrement:
+    """The products with d, per pair, which correct the cosine."""
 
-    tp: Tensor
-    pp: Tensor
-    td: Tensor | None = None
-    pd: Tensor | None = None
-    dd: Tensor | None = None
+    td: Tensor
+    pd: Tensor
+    dd: Tensor
 
 
 def why_literal(model: Scorer) -> str | None:
@@ -153,6 +177,7 @@ class FastScore:
     @staticmethod
     def texts_per_block(text: TextFeatures, frames: int) -> int:
         """The same for texts, where their words are the context."""
+        assert text.words_ALD is not None
         per_pair = max(*text.words_ALD.shape[1:], frames)
         return max(1, NUMBERS_PER_BLOCK // (VIDEOS_PER_BLOCK * per_pair))
 
@@ -161,14 +186,14 @@ class FastScore:
         text_AD = text.text_AD.to(self.dtype)
         plain = text_AD, centred(text_AD, dim=-1), text_AD.square().sum(dim=-1)
         if self.psi is None:
-            return Texts(*plain)
-        of_psi = self.psi.asks(self.sign_t * text_AD), self.psi.constants_2D @ text_AD.T
+            return Texts(*plain, of_psi=None)
+        asked = self.psi.asks(self.sign_t * text_AD), self.psi.constants_2D @ text_AD.T
         if self.settings.context == "frames":
-            values_AD, tm_A1 = self.psi.times_values(text_AD)
-            return Texts(*plain, *of_psi, values_AD=values_AD, tm_A1=tm_A1)
+            return Texts(*plain, TextsToFrames(*asked, *self.psi.times_values(text_AD)))
+        assert text.words_ALD is not None
         mask_AL = text.mask_AL if self.masked else None
         context = self.psi.context(text.words_ALD.to(self.dtype), mask_AL)
-        return Texts(*plain, *of_psi, context=context)
+        return Texts(*plain, TextsWithWords(*asked, context))
 
     def videos(self, video: VideoFeatures) -> Videos:
         """Make videos ready."""
@@ -181,55 +206,60 @@ class FastScore:
         if self.settings.context == "words":
             return Videos(*plain, asks_BD)
         context = self.psi.context(frames_BFD, mask_BF if self.masked else None)
-        return Videos(
-            *plain,
-            asks_BD,
+        pp_BFF = frames_BFD @ frames_BFD.mT
+        of_psi = VideosWithFrames(
             context,
-            pp_BFF=frames_BFD @ frames_BFD.mT,
             pd_BFF=frames_BFD @ context.values_NCD.mT,
             constants_B2F=self.psi.constants_2D @ frames_BFD.mT,
         )
+        return Videos(*plain, asks_BD, pp_BFF, of_psi)
 
     def with_frames(self, texts: Texts, videos: Videos) -> Tensor:
         """sim_BA where ψ attends to frames, or there is no ψ."""
         tv_BFA = times(videos.frames_BFD, texts.text_AD)
         pool_BFA = self._pooling(tv_BFA, videos.mask_BF)
         tp_BA = weighted(tv_BFA, pool_BFA)
+        assert videos.pp_BFF is not None
         pp_BA = weighted(videos.pp_BFF @ pool_BFA, pool_BFA)
         if self.psi is None:
-            return self._cosine(texts.square_A, Products(tp_BA, pp_BA))
-        normed_BFD = videos.context.normed_NCD
-        asked_BFA = times(normed_BFD, texts.asks_AD).add_(normed_BFD @ videos.asks_BD[..., None])
-        step = self.psi.step(videos.context, asked_BFA, self._query_scale(texts, videos).T)
-        tm_BA = weighted(times(normed_BFD, texts.values_AD), step.weights_NCM) + texts.tm_A1.T
-        pu_BA, pb_BA = (videos.constants_B2F @ pool_BFA).unbind(1)
-        products = Products(
-            tp=tp_BA,
-            pp=pp_BA,
-            td=step.product(tm_BA, *texts.constants_2A),
-            pd=step.product(weighted(videos.pd_BFF @ step.weights_NCM, pool_BFA), pu_BA, pb_BA),
+            return self._cosine(texts.square_A, tp_BA, pp_BA)
+        t, v = texts.of_psi, videos.of_psi
+        assert isinstance(t, TextsToFrames)
+        assert v is not None
+        assert videos.asks_BD is not None
+        normed_BFD = v.context.normed_NCD
+        asked_BFA = times(normed_BFD, t.asks_AD).add_(normed_BFD @ videos.asks_BD[..., None])
+        step = self.psi.step(v.context, asked_BFA, self._query_scale(self.psi, texts, videos).T)
+        tm_BA = weighted(times(normed_BFD, t.values_AD), step.weights_NCM) + t.tm_A1.T
+        pu_BA, pb_BA = (v.constants_B2F @ pool_BFA).unbind(1)
+        of_increment = OfIncrement(
+            td=step.product(tm_BA, *t.constants_2A),
+            pd=step.product(weighted(v.pd_BFF @ step.weights_NCM, pool_BFA), pu_BA, pb_BA),
             dd=step.square_NM,
         )
-        return self._cosine(texts.square_A, products)
+        return self._cosine(texts.square_A, tp_BA, pp_BA, of_increment)
 
     def with_words(self, texts: Texts, videos: Videos) -> Tensor:
         """sim_AB where ψ attends to words."""
+        t = texts.of_psi
+        assert self.psi is not None
+        assert isinstance(t, TextsWithWords)
+        assert videos.asks_BD is not None
         tv_BFA = times(videos.frames_BFD, texts.text_AD)
         pool_BFA = self._pooling(tv_BFA, videos.mask_BF)
         pooled_ADB = (pool_BFA.mT @ videos.frames_BFD).permute(1, 2, 0)
-        normed_ALD, values_ALD = texts.context.normed_NCD, texts.context.values_NCD
-        asked_ALB = times(normed_ALD, videos.asks_BD).add_(normed_ALD @ texts.asks_AD[..., None])
-        step = self.psi.step(texts.context, asked_ALB, self._query_scale(texts, videos))
+        normed_ALD, values_ALD = t.context.normed_NCD, t.context.values_NCD
+        asked_ALB = times(normed_ALD, videos.asks_BD).add_(normed_ALD @ t.asks_AD[..., None])
+        step = self.psi.step(t.context, asked_ALB, self._query_scale(self.psi, texts, videos))
         tm_A1L = (values_ALD @ texts.text_AD[..., None]).mT
         pu_AB, pb_AB = (self.psi.constants_2D @ pooled_ADB).unbind(1)
-        products = Products(
-            tp=weighted(tv_BFA, pool_BFA).T,
-            pp=pooled_ADB.square().sum(dim=1),
-            td=step.product((tm_A1L @ step.weights_NCM).squeeze(1), *texts.constants_2A[..., None]),
+        of_increment = OfIncrement(
+            td=step.product((tm_A1L @ step.weights_NCM).squeeze(1), *t.constants_2A[..., None]),
             pd=step.product(weighted(values_ALD @ pooled_ADB, step.weights_NCM), pu_AB, pb_AB),
             dd=step.square_NM,
         )
-        return self._cosine(texts.square_A[:, None], products)
+        tp_AB, pp_AB = weighted(tv_BFA, pool_BFA).T, pooled_ADB.square().sum(dim=1)
+        return self._cosine(texts.square_A[:, None], tp_AB, pp_AB, of_increment)
 
     def _pooling(self, tv_BFA: Tensor, mask_BF: Tensor) -> Tensor:
         """The weights of `pool_frames`."""
@@ -238,7 +268,7 @@ class FastScore:
         bias_BF = tv_BFA.new_zeros(mask_BF.shape).masked_fill(~mask_BF, float("-inf"))
         return torch.add(bias_BF[..., None], tv_BFA, alpha=1 / self.settings.temp).softmax(dim=1)
 
-    def _query_scale(self, texts: Texts, videos: Videos) -> Tensor:
+    def _query_scale(self, psi: FoldedIncrement, texts: Texts, videos: Videos) -> Tensor:
         """1/σ of every query in ψ's first LayerNorm, (A, B)."""
         t_AD, v_BD = texts.centred_AD, videos.centred_BD
         variance_AB = t_AD.square().mean(dim=-1)[:, None].expand(-1, len(v_BD))
@@ -246,14 +276,14 @@ class FastScore:
             cross_AB = t_AD @ v_BD.T * (2 / t_AD.shape[-1])
             variance_AB = variance_AB + v_BD.square().mean(dim=-1) - cross_AB
         # rounding may take the variance of a small gap between large vectors below 0
-        return (variance_AB.clamp_min(0) + self.psi.eps_in).rsqrt()
+        return (variance_AB.clamp_min(0) + psi.eps_in).rsqrt()
 
-    def _cosine(self, tt: Tensor, of: Products) -> Tensor:
-        top, text, video = of.tp, tt, of.pp
-        if of.dd is not None and self.settings.correct == "text":
-            top, text = top + of.pd, text + 2 * of.td + of.dd
-        elif of.dd is not None:
-            top, video = top + of.td, video + 2 * of.pd + of.dd
+    def _cosine(self, tt: Tensor, tp: Tensor, pp: Tensor, d: OfIncrement | None = None) -> Tensor:
+        top, text, video = tp, tt, pp
+        if d is not None and self.settings.correct == "text":
+            top, text = top + d.pd, text + 2 * d.td + d.dd
+        elif d is not None:
+            top, video = top + d.td, video + 2 * d.pd + d.dd
         cosine = top * (text.clamp_min(SMALLEST) * video.clamp_min(SMALLEST)).rsqrt()
         # where Δ takes a vector to nearly 0, its length is rounding only
         return cosine.clamp(-1, 1)

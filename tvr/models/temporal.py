@@ -11,6 +11,7 @@ import torch
 from open_clip.transformer import LayerNorm, QuickGELU, Transformer
 from torch import Tensor, nn
 
+from tvr.models.clip import TextTower
 from tvr.utils.errors import UserError
 
 HEAD_WIDTH = 64
@@ -42,7 +43,7 @@ class SeqTransf(nn.Module):
             norm_layer=partial(LayerNorm, eps=1e-12),
         )
 
-    def copy_from_text_tower(self, text_tower: nn.Module) -> bool:
+    def copy_from_text_tower(self, text_tower: TextTower) -> bool:
         """Start the blocks and the position embeddings as copies of CLIP's text transformer's.
 
         Returns False, and copies nothing, where the shapes do not allow it.

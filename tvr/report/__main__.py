@@ -15,13 +15,12 @@ from pathlib import Path
 from tvr.command_line import Parser
 from tvr.report.page import write_page
 from tvr.utils.errors import UserError
-from tvr.utils.terminal import printable
+from tvr.utils.terminal import printable, show_escapes
 
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code; a mistake of the user's is printed without a traceback."""
-    # a terminal that cannot show a name shows its escapes
-    sys.stdout.reconfigure(errors="backslashreplace")
+    show_escapes()
     parser = Parser(
         prog="python -m tvr.report",
         description=__doc__,

@@ -28,7 +28,7 @@ from tvr.search.model import open_model
 from tvr.utils.arguments import count, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
-from tvr.utils.terminal import printable
+from tvr.utils.terminal import printable, show_escapes
 
 NAMED_FILES = 10
 SETTINGS = [f for f in fields(Config) if f.name in FROM_CHECKPOINT]
@@ -95,8 +95,7 @@ def add_query_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code; a mistake of the user's is printed without a traceback."""
-    # a terminal that cannot show a name shows its escapes
-    sys.stdout.reconfigure(errors="backslashreplace")
+    show_escapes()
     try:
         args = build_parser().parse_args(argv)
         {"index": run_index, "query": run_query, "serve": run_serve}[args.command](args)

@@ -219,7 +219,8 @@ def scorer_by_query(gare: GARE) -> Scorer:
     if gare.psi is None or gare.needs_words:
         return gare
     scorer = Scorer(gare.settings, gare.backbone.width)
-    scorer.psi = IncrementByQuery(gare.psi)
+    # another class on purpose, called in the same way
+    scorer.psi = IncrementByQuery(gare.psi)  # type: ignore[assignment]
     return scorer
 
 

@@ -149,7 +149,10 @@ class Indexer:
         Raises:
             UserError: a process that decodes has died, or the model gives no finite features.
         """
-        shards, unreadable, parts, batch = [], [], [], []
+        shards: list[Shard] = []
+        unreadable: list[Unreadable] = []
+        parts: list[Contents] = []
+        batch: list[Decoded] = []
         seen, started = 0, time.monotonic()
         try:
             with deaths_reported():
@@ -225,7 +228,7 @@ def index_features(
         UserError: `index` is no place for an index, or holds one of another model.
     """
     with locked(index):
-        shards = []
+        shards: list[Shard] = []
         for block in blocks:
             first = sum(len(shard.videos) for shard in shards)
             files = [File(f"{first + i:08d}", 0, 0) for i in range(len(block.mask_BF))]

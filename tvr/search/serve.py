@@ -17,6 +17,7 @@ from pathlib import Path, PurePath
 from flask import Flask, Response, abort, request, send_file, send_from_directory
 from waitress import create_server
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.wrappers import Response as PlainResponse
 
 from tvr.pages.html import BASE_STYLE, STATIC, environment, printable
 from tvr.pages.pictures import still_of
@@ -126,11 +127,11 @@ class Site:
             about |= {"preview": card.moving, "video": card.video}
         return as_json(found)
 
-    def preview(self, row: int) -> Response:
+    def preview(self, row: int) -> PlainResponse:
         """A video's animated preview."""
         return as_picture(self.preview_of(row))
 
-    def still(self, row: int) -> Response:
+    def still(self, row: int) -> PlainResponse:
         """The first frame of that preview."""
         return as_picture(still_of(self.preview_of(row)))
 
@@ -143,14 +144,15 @@ class Site:
         except FileNotFoundError as error:
             abort(404, f"Video {row}: {error}.")
 
-    def error(self, error: HTTPException) -> Response:
+    def error(self, error: HTTPException) -> PlainResponse:
         """What went wrong, in a sentence, with the status and the headers that belong to it."""
         response = error.get_response()
         if request.path.startswith("/api/"):
             told = as_json({"error": error.description})
         else:
             query = request.args.get("q", "")[: MOST["q"]]
-            told = Response(self.page(Question(query), message=(error.name, error.description)))
+            message = error.name, error.description or ""
+            told = Response(self.page(Question(query), message=message))
         response.data, response.content_type = told.data, told.content_type
         return response
 
@@ -244,7 +246,7 @@ def as_video(file: Path, name: str) -> Response:
         raise FileNotFoundError(f"file cannot be read ({error.strerror})") from error
 
 
-def as_picture(webp: bytes) -> Response:
+def as_picture(webp: bytes) -> PlainResponse:
     """A WebP that a browser may keep as long as it asks whether it is still the same."""
     response = Response(webp, mimetype="image/webp")
     response.cache_control.no_cache = True

@@ -99,7 +99,8 @@ def checksum(*parts: np.ndarray | bytes) -> int:
     """The CRC-32 of these bytes, one after the other."""
     found = 0
     for part in parts:
-        found = crc32(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part, found)
+        content = np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part
+        found = crc32(content, found)
     return found
 
 

@@ -95,14 +95,13 @@ def process_group(
         yield
         return
     cuda = device.type == "cuda"
-    by = {} if store is None else {"store": dist.PrefixStore("group", store)}
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
         timeout=timedelta(minutes=30),
         device_id=device if cuda else None,
         rank=ranks.rank,
         world_size=ranks.world_size,
-        **by,
+        store=None if store is None else dist.PrefixStore("group", store),
     )
     yield
     dist.destroy_process_group()

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
+
+def show_escapes() -> None:
+    """From now on, what the terminal cannot show is printed as its escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
 
 def printable(text: str) -> str:
     """The text without anything that moves a terminal's cursor or is not seen: as escapes."""
