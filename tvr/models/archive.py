@@ -70,7 +70,7 @@ class ZipRecords:
         if record.compress_type != zipfile.ZIP_STORED or self._left < 0:
             raise zipfile.BadZipFile(f"the record {name} is compressed, or larger than the file")
         content = torch.empty(record.file_size, dtype=torch.uint8)
-        room, done = memoryview(content.numpy()), 0
+        room, done = content.numpy().data, 0
         with self._archive.open(record) as file:
             # the end is where the checksum is compared
             while part := file.read(READ_AT_ONCE):

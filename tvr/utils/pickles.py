@@ -44,6 +44,10 @@ class PlainUnpickler(pickle._Unpickler):
     """
 
     dispatch = Opcodes(*BINARY)
+    # What Python's unpickler has, and its published types leave out
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
