@@ -25,9 +25,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from scripts.ablation_report import line, write_csv, write_markdown
 from scripts.ablation_runs import base_flags, plan, refuse_other_flags, train
-from scripts.ablation_tables import TABLES, described
+from scripts.ablation_tables import TABLES, Row, described
 from tvr.command_line import parse
 from tvr.presets import ALIASES, BENCHMARKS, canonical
 from tvr.utils.errors import UserError
@@ -112,13 +114,23 @@ def read_seeds(text: str) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
+def possible_rows(request: Request) -> list[Row]:
+    """The table's rows without those that need a GPU where none is used, which is printed."""
+    on_gpu = parse(request.flags).device != "cpu" and torch.cuda.is_available()
+    rows = TABLES[request.table]
+    for row in rows:
+        if row.gpu_only and not on_gpu:
+            print(f"{row.name}: left out, it needs a GPU", flush=True)
+    return [row for row in rows if on_gpu or not row.gpu_only]
+
+
 def run(request: Request) -> None:
     """Train what is missing, and write the table again after every row."""
     rows = {
         row: [
             plan(request.flags, row.flags.split(), seed, request.output) for seed in request.seeds
         ]
-        for row in TABLES[request.table]
+        for row in possible_rows(request)
     }
     for trainings in rows.values():
         for training in trainings:

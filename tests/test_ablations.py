@@ -19,7 +19,7 @@ from scripts.ablation_report import (
 )
 from scripts.ablation_runs import base_flags, effective, last_words, locked, plan, slug, train
 from scripts.ablation_tables import TABLES, described
-from scripts.ablations import requested
+from scripts.ablations import possible_rows, requested
 from tvr.utils.errors import UserError
 
 SMALL = (
@@ -321,3 +321,11 @@ def test_a_crash_shows_the_end_of_its_output(tmp_path):
         f"{file} ends with:",
         *(f"line {n}" for n in range(10, 20)),
     ]
+
+
+def test_what_takes_hours_on_a_cpu_is_left_out_and_named(capsys):
+    request = requested(["fidelity", "--device", "cpu"], {})
+    rows = possible_rows(request)
+    left = [row.name for row in TABLES["fidelity"] if row not in rows]
+    assert left == ["CLIP's weights in fp16"]
+    assert capsys.readouterr().out.count("CLIP's weights in fp16: left out, it needs a GPU") == 1
