@@ -107,7 +107,16 @@ def test_files_that_are_no_checkpoint(tmp_path, content):
         read_checkpoint(tmp_path / "odd.pt")
 
 
-@pytest.mark.parametrize("facts", [{"settings": 3}, {"config": []}, {"settings": {"tempo": 1}}])
+# the last has a tensor in `config` that `settings` would hide
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"settings": 3},
+        {"config": []},
+        {"settings": {"tempo": 1}},
+        {"config": {"temp": torch.zeros(2)}, "settings": {"temp": 3.0}},
+    ],
+)
 def test_settings_that_are_none(tmp_path, facts):
     torch.save({"format": 1, "model": {"a": torch.zeros(1)}, **facts}, tmp_path / "odd.pt")
     path = tmp_path / "odd.pt"

@@ -158,3 +158,13 @@ def test_training_flags_warn_in_evaluation():
     line = GOOD.replace("--do_train", "--do_eval") + "--init_model m --lr 1 --epochs 2 --temp 3"
     warnings = check(parse(line.split()), ONE)
     assert {w.split()[0] for w in warnings} == {"--lr", "--epochs"}
+
+
+@pytest.mark.parametrize("flag", ["init_model", "base_encoder", "video_path", "output_dir"])
+@pytest.mark.parametrize("value", ["x" * 256, "ä" * 128, "x/" * 2048])
+def test_paths_that_no_file_can_have(flag, value):
+    assert f"--{flag} {value[:40]}...: " in refused(f"{GOOD}--{flag} {value}")
+
+
+def test_a_long_path_is_no_problem():
+    assert check(parse([*GOOD.split(), "--video_path", "x" * 255 + "/" + "y" * 255]), ONE) == []

@@ -109,8 +109,9 @@ def trained_settings(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(settings, dict):
         raise UserError(f"{path}: its settings are not a dictionary; the file is not usable.")
     plain = (str, int, float, bool, type(None))
-    odd = [name for name, value in (config | settings).items() if not isinstance(value, plain)]
-    if odd or not all(isinstance(name, str) for name in config | settings):
+    # each of both: a name that is in both would hide one of its values
+    pairs = [*config.items(), *settings.items()]
+    if not all(isinstance(name, str) and isinstance(value, plain) for name, value in pairs):
         raise UserError(
             f"{path}: its settings hold other things than numbers and strings; the file is not "
             "usable."

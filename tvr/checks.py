@@ -14,10 +14,15 @@ from tvr.dataloaders.augment import RandAugment
 from tvr.dataloaders.benchmarks import DATATYPES, protocols
 from tvr.dataloaders.cache_folder import folder_problem
 from tvr.models.clip import KNOWN
+from tvr.utils.arguments import too_long
 from tvr.utils.distributed import Ranks
 from tvr.utils.errors import UserError
 from tvr.utils.optim import RELEASE_TENSOR_NORM
 
+PATHS = (
+    *("init_model", "output_dir", "resume", "export_features", "anno_path", "video_path"),
+    *("frame_cache", "base_encoder"),
+)
 CONTEXT_LENGTH = 77  # positions that CLIP has, for tokens and for frames
 MOST_FRAMES = 1000
 AT_LEAST = {
@@ -78,7 +83,9 @@ def check(config: Config, ranks: Ranks) -> list[str]:
     Raises:
         UserError: one message that lists every setting that cannot work.
     """
-    problems = [*missing(config), *out_of_range(config), *contradictions(config, ranks)]
+    problems = [*missing(config), *out_of_range(config), *impossible_paths(config)]
+    if not impossible_paths(config):  # the others look whether files are there
+        problems += contradictions(config, ranks)
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(f"{count} with the settings:\n  - " + "\n  - ".join(problems))
@@ -101,6 +108,16 @@ def missing(config: Config) -> list[str]:
         if not getattr(config, name)
     ]
     return problems
+
+
+def impossible_paths(config: Config) -> list[str]:
+    """Paths that no file can have."""
+    found = {name: getattr(config, name) for name in PATHS}
+    return [
+        f"--{name} {value[:40]}...: {too_long(value)}."
+        for name, value in found.items()
+        if value is not None and too_long(value)
+    ]
 
 
 def out_of_range(config: Config) -> list[str]:

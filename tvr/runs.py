@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tvr.rankings import BEST, EVALUATED, LAST, Ranking, rankings_file, read_rankings
+from tvr.utils.arguments import path
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
 from tvr.utils.metrics import paired_interval
@@ -161,10 +162,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="runs, or above them")
+    parser.add_argument("folders", nargs="+", type=path, metavar="DIR", help="runs, or above them")
     parser.add_argument("--result", choices=(LAST, BEST), default=LAST, help="of a training [last]")
-    parser.add_argument("--against", type=Path, metavar="DIR", help="the run to compare with")
-    parser.add_argument("--csv", type=Path, help="also write the table there")
+    parser.add_argument("--against", type=path, metavar="DIR", help="the run to compare with")
+    parser.add_argument("--csv", type=path, help="also write the table there")
     return parser.parse_args(argv)
 
 

@@ -29,11 +29,12 @@ class Child:
     """Calls `read(folder, *input)` in another process for input after input.
 
     `folder` is the only one that it may write to. A folder `outside`, beside it and one further up,
-    has files named secret and secret.mp4, of which none may be opened.
+    has files named secret and secret.mp4, of which none may be opened. With `may_end` an input may
+    end the process by a signal, which is counted: the program does the same in one of its own.
     """
 
-    def __init__(self, name, read, base, limit=MOST_SECONDS):
-        self.name, self.read, self.limit = name, read, limit
+    def __init__(self, name, read, base, limit=MOST_SECONDS, may_end=False):
+        self.name, self.read, self.limit, self.may_end = name, read, limit, may_end
         self.folder = base / "inside" / "work"
         self.folder.mkdir(parents=True)
         outside = [base / "outside", base / "inside" / "outside"]
@@ -63,6 +64,9 @@ class Child:
         except (EOFError, ConnectionError):
             self.process.join()
             ended, outcome = False, f"the process ended with {self.process.exitcode}"
+            if self.may_end and self.process.exitcode < 0:
+                self.tally["ended"] += 1
+                outcome = "refused"
         if not ended:
             self.process.kill()
             self.process.join()

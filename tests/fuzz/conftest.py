@@ -30,8 +30,9 @@ def child(request, tmp_path_factory):
     """Starts processes that read hostile files: `child(name of the target, function)`."""
     started = []
 
-    def start(name, read):
-        started.append(Child(name, read, tmp_path_factory.mktemp("child")))
+    def start(name, read, may_end=False):
+        folder = tmp_path_factory.mktemp("child")
+        started.append(Child(name, read, folder, may_end=may_end))
         return started[-1]
 
     yield start
@@ -40,5 +41,13 @@ def child(request, tmp_path_factory):
         process.close()
         tallies.setdefault(process.name, Counter()).update(process.tally)
     kinds = ("inputs", "refused", "accepted", "crashed", "seconds")
-    rows = [(name, *(tally[kind] for kind in kinds)) for name, tally in tallies.items()]
+    rows = [
+        (f"{name}{ended(tally)}", *(tally[kind] for kind in kinds))
+        for name, tally in tallies.items()
+    ]
     add_rows(request.config, "hostile files", [HEAD, *rows])
+
+
+def ended(tally):
+    """Of those refused, how many took the process with them."""
+    return f" (processes ended: {tally['ended']})" if tally["ended"] else ""

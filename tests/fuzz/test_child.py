@@ -84,3 +84,12 @@ def test_crimes_are_noticed_and_the_next_input_is_judged_for_itself(judge, kind,
     with pytest.raises(AssertionError, match=noticed):
         judge(kind)
     assert judge("reads") == "accepted"
+
+
+def test_where_a_process_may_end_that_is_counted_and_nothing_else_is_excused(tmp_path):
+    child = Child("crimes", read, tmp_path, limit=10, may_end=True)
+    assert [child.judge(kind) for kind in ("dies", "reads")] == ["refused", "accepted"]
+    assert child.tally["ended"] == 1
+    with pytest.raises(AssertionError, match="still at work"):
+        child.judge("hangs")
+    child.close()

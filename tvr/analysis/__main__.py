@@ -21,7 +21,7 @@ from tvr.analysis.result import Result, Unavailable
 from tvr.analysis.subject import SETTINGS, Request
 from tvr.command_line import Parser, add_flag
 from tvr.dataloaders.workers import deaths_reported
-from tvr.utils.arguments import count
+from tvr.utils.arguments import count, path
 from tvr.utils.errors import UserError
 from tvr.utils.terminal import printable, show_escapes
 
@@ -95,9 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("figure", metavar="FIGURE", choices=(*FIGURES, *BY_NUMBER, ALL), help="see above")
-    add("--run", type=Path, required=True, metavar="DIR", help="output folder, or checkpoint file")
-    add("--baseline", type=Path, metavar="DIR", help="the same of a run with --increment none")
-    add("--output", type=Path, metavar="DIR", help="where to write [analysis in the run's folder]")
+    add("--run", type=path, required=True, metavar="DIR", help="output folder, or checkpoint file")
+    add("--baseline", type=path, metavar="DIR", help="the same of a run with --increment none")
+    add("--output", type=path, metavar="DIR", help="where to write [analysis in the run's folder]")
     add("--checkpoint", metavar="last|best|PATH", help="which one of the run's [last]")
     add("--split", choices=("train", "test"), help="whose pairs [gradients, steps: train; or test]")
     add("--batches", type=count, help="training batches to look at, at most an epoch [8]")

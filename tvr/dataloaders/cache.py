@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -35,7 +34,7 @@ from tvr.dataloaders.incidents import Incident, Incidents
 from tvr.dataloaders.reading import DECODERS
 from tvr.dataloaders.records import Clip
 from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
-from tvr.utils.arguments import count, rate, seconds, zero_or_one
+from tvr.utils.arguments import count, path, rate, seconds, zero_or_one
 from tvr.utils.errors import UserError
 from tvr.utils.terminal import show_escapes
 
@@ -52,11 +51,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--frame_cache", type=Path, required=True, help="folder of the cache, or for a new one")
+    add("--frame_cache", type=path, required=True, help="folder of the cache, or for a new one")
     add("--datatype", choices=tuple(DATATYPES), default="msrvtt", help="benchmark [msrvtt]")
     add("--protocol", help="which of the benchmark's splits [its first]")
-    add("--anno_path", type=Path, required=True, help="folder of annotation files")
-    add("--video_path", type=Path, required=True, help="folder of videos")
+    add("--anno_path", type=path, required=True, help="folder of annotation files")
+    add("--video_path", type=path, required=True, help="folder of videos")
     add("--splits", help="which of train,val,test [all that the protocol has]")
     switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
     for flag, what in (

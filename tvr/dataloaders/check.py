@@ -35,7 +35,7 @@ from tvr.dataloaders.examine import (
 )
 from tvr.dataloaders.frames import DECODERS
 from tvr.dataloaders.videos import find_videos, stem
-from tvr.utils.arguments import count, rate, zero_or_one
+from tvr.utils.arguments import count, path, rate, zero_or_one
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
 
@@ -53,10 +53,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--datatype", choices=tuple(DATATYPES), required=True, help="benchmark")
     add("--protocol", help="which of the benchmark's splits [its first]")
-    add("--anno_path", type=Path, required=True, help="folder of annotation files")
-    add("--video_path", type=Path, required=True, help="folder of videos")
+    add("--anno_path", type=path, required=True, help="folder of annotation files")
+    add("--video_path", type=path, required=True, help="folder of videos")
     add("--decode", action="store_true", help="decode every video as a run would")
-    add("--csv", type=Path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
+    add("--csv", type=path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
     switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
     for flag, what in (
         ("--allow_partial_gallery", "a gallery that has not the documented size"),

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from tvr.command_line import Parser
 from tvr.report.page import write_page
+from tvr.utils.arguments import path
 from tvr.utils.errors import UserError
 from tvr.utils.terminal import printable, show_escapes
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="--output_dir of the run")
+    parser.add_argument("folder", type=path, metavar="FOLDER", help="--output_dir of the run")
     try:
         print(printable(f"wrote {write_page(parser.parse_args(argv).folder)}"))
     except UserError as error:

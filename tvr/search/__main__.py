@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 from dataclasses import MISSING, fields
-from pathlib import Path
 
 from tvr.build import FROM_CHECKPOINT
 from tvr.command_line import Parser, add_flag
@@ -25,7 +24,7 @@ from tvr.search.answers import as_json, as_table, read_queries
 from tvr.search.engine import Engine, check
 from tvr.search.indexing import UNREADABLE, Indexer
 from tvr.search.model import open_model
-from tvr.utils.arguments import count, port, seconds
+from tvr.utils.arguments import count, path, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
 from tvr.utils.terminal import printable, show_escapes
@@ -50,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_index_flags(index)
     for command in (query, serve):
         add = command.add_argument
-        add("--index", type=Path, required=True, help="folder of the index")
+        add("--index", type=path, required=True, help="folder of the index")
         add("--model", help="the index's model, where it is no longer where it was")
         add("--device", choices=DEVICES, default="auto", help="where to compute [auto]")
     add_query_flags(query)
@@ -62,13 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_index_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--videos", type=Path, required=True, help="folder of videos, searched at any depth")
+    add("--videos", type=path, required=True, help="folder of videos, searched at any depth")
     add(
         "--model",
         required=True,
         help="checkpoint, ours or the authors'; or the name of a --base_encoder: CLIP alone",
     )
-    add("--index", type=Path, required=True, help="folder for the index")
+    add("--index", type=path, required=True, help="folder for the index")
     cores = os.cpu_count() or 1
     add("--workers", type=int, default=cores, help="processes that decode (0: none) [cores]")
     add("--batch_size", type=count, default=32, help="videos encoded at a time [32]")
@@ -85,12 +84,12 @@ def add_index_flags(parser: argparse.ArgumentParser) -> None:
 def add_query_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("queries", nargs="*", metavar="QUERY", help="what the videos show")
-    add("--file", type=Path, help="UTF-8 file with one query a line")
+    add("--file", type=path, help="UTF-8 file with one query a line")
     add("--topk", type=count, default=10, help="videos to show [10]")
     add("--candidates", type=count, default=256, help="videos that stage two scores [256]")
     add("--exact", action="store_true", help="score every video; slow")
     add("--json", action="store_true", help="print JSON")
-    add("--html", type=Path, help="also write a page of the results")
+    add("--html", type=path, help="also write a page of the results")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+from pathlib import Path
+
+# bytes, on Linux
+LONGEST_NAME, LONGEST_PATH = 255, 4095
 
 
 def zero_or_one(text: str) -> bool:
@@ -43,3 +48,20 @@ def port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"must be between 0 and 65535, not {text}")
     return value
+
+
+def too_long(text: str) -> str | None:
+    """Why no file can have this path; None if one can."""
+    if len(os.fsencode(text)) > LONGEST_PATH:
+        return f"a path has {LONGEST_PATH:,} bytes at most"
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in text.split("/")):
+        return f"the name of a file has {LONGEST_NAME} bytes at most"
+    return None
+
+
+def path(text: str) -> Path:
+    """Read the path of a file or folder for argparse, which need not be there."""
+    problem = too_long(text)
+    if problem:
+        raise argparse.ArgumentTypeError(f"{problem}, not {text[:40]}...")
+    return Path(text)
