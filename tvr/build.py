@@ -138,10 +138,8 @@ class Run:
         c = self.config
         assert c.anno_path is not None
         reader = DATATYPES[c.datatype]
-        texts = [
-            caption.text
-            for caption in reader.read_captions(Path(c.anno_path), self.protocol, "train").captions
-        ]
+        annotated = reader.read_captions(Path(c.anno_path), self.protocol, "train")
+        texts = [caption.text for caption in annotated.captions]
         return random.Random(c.seed).sample(texts, min(count, len(texts)))
 
     def frames(self, model: GARE) -> FrameSettings:
