@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from tvr.checks import check
 from tvr.command_line import parse
 from tvr.dataloaders.workers import deaths_reported
 from tvr.evaluate import run_evaluation
-from tvr.output_folder import held, make_output_dir, write_config
+from tvr.output_folder import held, make_output_dir
 from tvr.train import run_training
 from tvr.utils.distributed import (
     choose_device,
@@ -69,8 +70,8 @@ def run_program(argv: list[str] | None) -> None:
             "%d process(es) on %s, precision %s",
             *(run.ranks.world_size, run.device.type, run.precision),
         )
+        run.log.info("%s", run.command)
         refuse_other_settings(run.config)
-        write_config(run, arguments)
         run_training(run) if run.config.do_train else run_evaluation(run)
 
 
@@ -87,7 +88,8 @@ def prepared(arguments: list[str]) -> Run:
     assert config.output_dir is not None  # `check` demands it
     device = choose_device(config.device, ranks)
     output_dir = make_output_dir(config.output_dir)
-    run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main))
+    command = shlex.join(["main_retrieval.py", *arguments])
+    run = Run(config, ranks, device, start_logging(output_dir, ranks.is_main), command)
     for warning in warnings:
         run.log.warning("warning: %s", warning)
     return run

@@ -73,7 +73,7 @@ TABLES = {
     # Not in the paper: where it and its authors' release differ, one choice at a time
     "fidelity": [
         Row("default"),
-        Row("KL summed, β 1e-4", "--kl joint"),
+        Row("KL summed, β 1e-4", "--kl joint --beta 1e-4"),
         Row("padded frames as in the release", "--padding release"),
         Row("CLIP's weights in fp16", "--precision fp16", gpu_only=True),
         Row("decay as in the release", "--decay release"),

@@ -15,6 +15,10 @@ DATA=$STUDY/data
 PRETRAINED=$STUDY/pretrained
 table=${1:-methods}
 [ $# = 0 ] || shift
+if ! python -m scripts.ablations --help | grep -qx "$table"; then
+  echo "no table $table: python -m scripts.ablations --help lists them." >&2
+  exit 2
+fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 if [ ! -e "$DATA/compressed" ]; then

@@ -1,5 +1,8 @@
 """`main_retrieval.py --do_eval` as a user calls it: real processes, videos and files."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -47,9 +50,21 @@ def test_checkpoint_settings_are_adopted_unless_given(call, shapes, tmp_path):
     assert plain.returncode == 0, plain.stderr
     assert results(tmp_path / "e")[0]["settings"]["temp"] == 3
     assert "--temp 3.0, as" in plain.stdout
+    written = json.loads((tmp_path / "e" / "config.json").read_text())
+    assert (written["settings"]["temp"], written["settings"]["agg_module"]) == (3, "seqLSTM")
     given = call(*evaluation(shapes, checkpoint, tmp_path / "g", "--temp", 4))
     assert results(tmp_path / "g")[0]["settings"]["temp"] == 4
     assert "trained with 3.0" in given.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--resume", "auto")])
+def test_an_evaluation_leaves_a_trainings_folder_as_it_is(call, shapes, trained, tmp_path, more):
+    folder = shutil.copytree(trained[0], tmp_path / "t")
+    before = {path: path.read_bytes() for path in folder.glob("*.*") if path.name != "log.txt"}
+    done = call(*evaluation(shapes, folder / "checkpoint_last.pt", folder, *more))
+    assert done.returncode == 2, done.stderr
+    assert "Choose another folder, or --overwrite 1" in done.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_post_processing_is_reported_beside_the_raw_scores(call, shapes, trained, tmp_path):

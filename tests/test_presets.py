@@ -5,7 +5,7 @@ import pytest
 from tvr.checks import check
 from tvr.command_line import parse
 from tvr.config import flags
-from tvr.presets import BENCHMARKS, PAPER, RELEASE, deviations, preset
+from tvr.presets import BENCHMARKS, NOT_IN_THE_PAPER, PAPER, RELEASE, deviations, preset
 from tvr.utils.distributed import Ranks
 
 ONE, FOUR = Ranks(0, 0, 1), Ranks(0, 0, 4)
@@ -79,3 +79,21 @@ def test_deviations_from_the_paper_are_found():
     found = {"alpha": (2.0, 3.0), "max_words": (64, 32), "max_frames": (64, 12)}
     config.resolve()
     assert deviations(config.public()) == found
+
+
+@pytest.mark.parametrize("datatype", NOT_IN_THE_PAPER)
+def test_our_settings_of_other_benchmarks_are_not_called_the_papers(datatype):
+    line = ["--preset", "paper", "--datatype", datatype, "--epochs", "9", "--alpha", "3"]
+    assert deviations(parse([*GOOD.split(), *line]).public()) == {"alpha": (2.0, 3.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "kl", "beta"),
+    [("paper", "joint", 1e-4), ("paper", "per_dim", 0.07), ("release", "per_dim", 0.07)],
+)
+def test_beta_follows_the_convention_of_the_bottleneck(name, kl, beta):
+    config = parse([*GOOD.split(), "--preset", name, "--kl", kl])
+    config.resolve()
+    assert config.beta == beta
+    given = parse([*GOOD.split(), "--preset", name, "--kl", kl, "--beta", "0.5"])
+    assert given.beta == 0.5

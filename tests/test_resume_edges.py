@@ -17,6 +17,7 @@ from test_main_refusals import refused
 from test_resume import LONGER, after, assert_same, one_thread, start, straight
 
 from tvr.resume import keep, states
+from tvr.track import read_records
 
 __all__ = ["one_thread", "straight"]  # fixtures
 
@@ -113,6 +114,11 @@ def test_it_goes_on_in_another_folder(call, shapes, halfway, straight, tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same(tmp_path / "other", straight)
     assert len(names(halfway)) == 2
+    recorded = [
+        [(record["step"], record["split"]) for record in read_records(folder / "metrics.jsonl")]
+        for folder in (tmp_path / "other", straight)
+    ]
+    assert recorded[0] == recorded[1]
 
 
 def test_in_another_folder_nothing_may_be_left_to_train(call, shapes, stopped, straight, tmp_path):

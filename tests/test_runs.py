@@ -23,7 +23,9 @@ def a_run(folder, ranks, queries="q", **settings):
     folder.mkdir(parents=True)
     recall = 100 * float(np.mean(np.array(ranks) == 1))
     results = [{"label": "last epoch", **metrics(recall)}, {"label": "best", **metrics(90.0)}]
-    content = {"results": results, "settings": {"do_train": True, "alpha": 2.0, **settings}}
+    settings = {"do_train": True, "alpha": 2.0, "lr": 1e-4, **settings}
+    protocol = {"split": "msrvtt 9k test", "videos": len(ranks)}
+    content = {"results": results, "settings": settings, "protocol": protocol}
     (folder / "metrics.json").write_text(json.dumps(content))
     with (folder / "rankings_last.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -60,6 +62,32 @@ def test_runs_below_a_folder_with_what_they_differ_in(two, tmp_path, capsys):
 def test_the_best_result_when_asked_for(two, tmp_path, capsys):
     lines = table(capsys, tmp_path / "ckpts", "--result", "best")
     assert all("90.0" in line for line in lines[1:])
+
+
+def an_evaluation(folder):
+    """An evaluation's folder with several ways to score, and no settings of training."""
+    labels = ("mean of the frames", "pooling", "pooling, dual softmax")
+    results = [{"label": name, **metrics(10.0 * k)} for k, name in enumerate(labels)]
+    protocol = {"split": "msvd test", "videos": 670}
+    content = {"results": results, "settings": {"do_train": False}, "protocol": protocol}
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+def test_of_an_evaluation_the_result_that_has_rankings(two, tmp_path, capsys):
+    an_evaluation(tmp_path / "evaluation")
+    lines = table(capsys, two[0], two[1], tmp_path / "evaluation")
+    assert lines[3].split()[1:6] == ["pooling", "msvd", "test", "670", "10.0"]
+    assert f"msrvtt 9k test  {QUERIES}" in lines[1]
+    # what only trainings have says nothing about the others
+    assert "alpha" not in lines[0]
+    assert "do_train" in lines[0]
+
+
+def test_rankings_that_are_none_are_named(two, capsys):
+    (two[0] / "rankings_last.csv").write_text("x" * 200_000)
+    assert main([str(two[1]), "--against", str(two[0])]) == 2
+    assert "rankings_last.csv: " in capsys.readouterr().err
 
 
 def test_a_run_that_is_named_twice_is_there_once(two, tmp_path, capsys):

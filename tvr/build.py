@@ -44,6 +44,7 @@ class Run:
     ranks: Ranks
     device: torch.device
     log: logging.Logger
+    command: str = ""
     # with their decoding process and frame cache, opened once: what that warns of comes once
     opened: dict[FrameSettings, FrameSettings] = field(default_factory=dict)
     # of the splits that were loaded
@@ -96,11 +97,13 @@ class Run:
         """Raises UserError where `--output_dir` holds a training run that would be lost."""
         states = sorted(path.name for path in self.output_dir.glob(STATES))
         # what --resume with a PATH may replace is for `make_way` in tvr/resume.py
-        if self.config.resume and (states or self.config.resume != "auto"):
+        resume = self.config.resume if self.config.do_train else None
+        if resume and (states or resume != "auto"):
             return
         earlier = [name for name in (LAST, BEST) if (self.output_dir / name).exists()] + states
-        go_on = ", or pass --resume auto to go on from its saved state" if states else ""
         if earlier and not self.config.overwrite:
+            possible = states and self.config.do_train
+            go_on = ", or pass --resume auto to go on from its saved state" if possible else ""
             raise UserError(
                 f"--output_dir {self.output_dir} holds {' and '.join(earlier)} of an earlier "
                 f"training run. Choose another folder{go_on}, or --overwrite 1 to replace its "

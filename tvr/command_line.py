@@ -80,4 +80,7 @@ def preset_of(values: dict[str, Any]) -> dict[str, Any]:
         return {}
     defaults = {f.name: f.default for f in flags()}
     asked = {name: values.get(name, defaults[name]) for name in ("datatype", "n_display", "device")}
-    return preset(values["preset"], **asked)
+    found = preset(values["preset"], **asked)
+    if "kl" in values and values["kl"] != found["kl"]:
+        found["beta"] = None  # a preset's β is that of its own convention
+    return found

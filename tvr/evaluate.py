@@ -26,6 +26,7 @@ from tvr.export import export_features
 from tvr.models.gare import GARE
 from tvr.models.score import PairScores, TextFeatures, VideoFeatures
 from tvr.models.scoring import FastScore, slices, why_literal
+from tvr.output_folder import write_config
 from tvr.rankings import EVALUATED, write_rankings
 from tvr.report.page import write_report
 from tvr.utils.distributed import gather_uneven
@@ -110,6 +111,7 @@ def run_evaluation(run: Run) -> None:
     config, split = run.config, run.split("test")
     checkpoint = starting_checkpoint(run)
     model = build_model(run, checkpoint)
+    write_config(run)
     ways: dict[str, Score] = {"evaluated": model_score(run, model)}
     if config.zero_shot:
         ways = {

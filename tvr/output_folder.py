@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -59,21 +58,22 @@ def held(run: Run) -> Iterator[None]:
         yield
 
 
-def write_config(run: Run, arguments: Sequence[str]) -> None:
-    """Write config.json into the output folder, on the main process, and log the command.
+def write_config(run: Run) -> None:
+    """Write config.json into the output folder, on the main process.
+
+    Only once nothing can be refused any more, and a checkpoint's settings are adopted: what is
+    there may be another run's.
 
     Raises:
         LocalError: it cannot be written.
     """
     if not run.ranks.is_main:
         return
-    command = shlex.join(["main_retrieval.py", *arguments])
     settings = run.settings_in_force()
-    run.log.info("%s", command)
     write_json(
         run.output_dir / CONFIG,
         {
-            "command": command,
+            "command": run.command,
             "started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC"),
             "processes": run.ranks.world_size,
             "precision": run.precision,

@@ -12,7 +12,7 @@ Shapes: A captions, B videos, Q queries, C candidates, K candidates that are kep
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from tvr.utils.metrics import best_of_videos, ranks
 
 KEPT = 5
 LAST, BEST, EVALUATED = "last", "best", "evaluated"
+# How the label of a result begins while the training has not ended
+SO_FAR = "so far"
 HEADER = (
     *("direction", "query", "target", "rank", "score"),
     *(f"{what}_{k}" for k in range(1, KEPT + 1) for what in ("candidate", "score")),
@@ -41,6 +43,15 @@ class Ranking:
     rank: int
     score: float
     best: list[tuple[str, float]]
+
+
+def ranked_result(labels: Sequence[str]) -> int:
+    """Which result of an evaluation has its rankings in the file: the last without post-processing.
+
+    That of "A" is labelled "A, …".
+    """
+    raw = [k for k, it in enumerate(labels) if not any(it.startswith(f"{a}, ") for a in labels)]
+    return raw[-1]
 
 
 def rankings_file(folder: Path, name: str) -> Path:

@@ -26,6 +26,7 @@ from tvr.checkpoint import (
 )
 from tvr.saved_state import Position, position_of
 from tvr.step import Learner
+from tvr.track import bring_records
 from tvr.utils.distributed import broadcast_object, broadcast_tensors
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
@@ -133,6 +134,8 @@ def restore(learner: Learner, data: str, total_steps: int) -> Position:
         refuse_another_training(run, content, data)
         position = position_of(content, f"--resume {run.config.resume}", total_steps)
         bring_best(run, path, position)
+        if path.resolve().parent != run.output_dir.resolve():
+            bring_records(run, path.parent)
     position = broadcast_object(position)
     if position is None:
         return Position()

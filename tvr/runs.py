@@ -4,13 +4,14 @@
     python -m tvr.runs ckpts/a ckpts/b --against ckpts/a  and the difference to a, query by query
     python -m tvr.runs ckpts/ --result best --csv runs.csv
 
-The columns are the numbers of one result (the last epoch, unless --result best), and the settings
-in which the runs differ.
+The columns are the numbers of one result (the last epoch, unless --result best) with the split and
+the number of videos that they are of, and the settings in which the runs differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from dataclasses import dataclass
@@ -19,11 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from tvr.rankings import BEST, EVALUATED, LAST, Ranking, rankings_file, read_rankings
+from tvr.rankings import (
+    BEST,
+    EVALUATED,
+    LAST,
+    Ranking,
+    ranked_result,
+    rankings_file,
+    read_rankings,
+)
 from tvr.utils.arguments import path
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
 from tvr.utils.metrics import paired_interval
+from tvr.utils.terminal import show_escapes
 
 COLUMNS = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MnR")]
 METRICS = "metrics.json"
@@ -40,10 +50,15 @@ class FinishedRun:
     settings: dict[str, Any]
     result: dict[str, Any]
     name: str  # of the result: last, best or evaluated
+    protocol: dict[str, Any]
 
     def cells(self) -> dict[str, str]:
         """The columns of this run's numbers, as text."""
-        found = {"result": str(self.result["label"])}
+        found = {
+            "result": str(self.result["label"]),
+            "split": str(self.protocol["split"]),
+            "videos": str(self.protocol["videos"]),
+        }
         for column in COLUMNS:
             direction, metric = column.split()
             found[column] = f"{self.result[direction][metric]:.1f}"
@@ -56,7 +71,7 @@ class FinishedRun:
         path = rankings_file(self.folder, self.name)
         try:
             return {(r.direction, r.query): r for r in read_rankings(path)}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError(f"{path}: {error}. --against needs the rankings of both.") from error
 
 
@@ -76,7 +91,7 @@ def find_runs(folders: list[Path], wanted: str) -> list[FinishedRun]:
 
 
 def read_run(folder: Path, wanted: str) -> FinishedRun:
-    """The result called `wanted` of a training, or the first one of an evaluation.
+    """The result called `wanted` of a training, or that of an evaluation which has rankings.
 
     Raises:
         UserError: metrics.json is not one that a run has written.
@@ -85,9 +100,12 @@ def read_run(folder: Path, wanted: str) -> FinishedRun:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         results, settings = content["results"], dict(content["settings"])
-        place = 1 if wanted == BEST and len(results) > 1 and settings.get("do_train") else 0
-        name = (BEST if place else LAST) if settings.get("do_train") else EVALUATED
-        run = FinishedRun(folder, settings, results[place], name)
+        if settings.get("do_train"):
+            place = 1 if wanted == BEST and len(results) > 1 else 0
+            name = BEST if place else LAST
+        else:
+            place, name = ranked_result([result["label"] for result in results]), EVALUATED
+        run = FinishedRun(folder, settings, results[place], name, content["protocol"])
         run.cells()
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not what a run writes ({error!r:.200}).") from error
@@ -95,8 +113,11 @@ def read_run(folder: Path, wanted: str) -> FinishedRun:
 
 
 def differing(runs: list[FinishedRun]) -> list[str]:
-    """The settings that are not the same for all of the runs."""
-    names = sorted({name for run in runs for name in run.settings} - set(PLACES))
+    """The settings that all of the runs have, and that are not the same for all.
+
+    An evaluation has none of training's.
+    """
+    names = sorted(set.intersection(*(set(run.settings) for run in runs)) - set(PLACES))
     return [name for name in names if len({json.dumps(run.settings.get(name)) for run in runs}) > 1]
 
 
@@ -172,6 +193,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0, or 2 after a mistake of the user's, which is printed without a traceback."""
     args = parse_args(argv)
+    show_escapes()
     try:
         runs = find_runs(args.folders, args.result)
         other = None if args.against is None else read_run(args.against, args.result)

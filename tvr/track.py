@@ -19,6 +19,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from tvr.build import Run
+from tvr.utils.errors import LocalError, UserError
 from tvr.utils.files import replacing
 
 METRICS, TENSORBOARD, WANDB_RUN = "metrics.jsonl", "tensorboard", "wandb_run"
@@ -57,18 +58,37 @@ class Tracker:
             self._wandb.finish()
 
     def record(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
-        """Add one record; values that are not finite are left out, which JSON cannot say."""
+        """Add one record; values that are not finite are left out, which JSON cannot say.
+
+        Raises:
+            LocalError: it cannot be written, as on a full disk.
+        """
         if self._writer is None:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        with self._path.open("ab") as file:
-            file.write(_line({"step": step, "epoch": epoch, "split": split, **finite}))
+        try:
+            with self._path.open("ab") as file:
+                file.write(_line({"step": step, "epoch": epoch, "split": split, **finite}))
+        except OSError as error:
+            raise LocalError(f"{self._path}: cannot be written ({error.strerror}).") from error
         for name, value in finite.items():
             self._writer.add_scalar(f"{split}/{name}", value, step)
         self._writer.flush()
         if self._wandb is not None:
             named = {f"{split}/{name}": value for name, value in finite.items()}
             self._wandb.log({"step": step, "epoch": epoch, **named})
+
+
+def bring_records(run: Run, folder: Path) -> None:
+    """Take over what the training in another `folder` has recorded, in place of what is here.
+
+    Raises:
+        LocalError: the file cannot be replaced.
+    """
+    records = read_records(folder / METRICS)
+    with replacing(run.output_dir / METRICS) as file:
+        file.writelines(_line(record) for record in records)
+    (run.output_dir / WANDB_RUN).unlink(missing_ok=True)  # this one is a run of its own
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -110,18 +130,24 @@ def start_wandb(run: Run, goes_on: bool) -> Any:
     """A run of W&B, or the one that an interrupted training began, by the name kept in its folder.
 
     Imported only here: W&B is no requirement.
+
+    Raises:
+        UserError: W&B does not start it, for want of a key or of a network, say.
     """
     import wandb
 
     name = run.output_dir / WANDB_RUN
     earlier = name.read_text(encoding="utf-8").strip() if goes_on and name.is_file() else None
-    started = wandb.init(
-        project=run.config.wandb,
-        dir=str(run.output_dir),
-        config=run.settings_in_force(),
-        id=earlier,
-        resume="allow" if earlier else None,
-    )
+    try:
+        started = wandb.init(
+            project=run.config.wandb,
+            dir=str(run.output_dir),
+            config=run.settings_in_force(),
+            id=earlier,
+            resume="allow" if earlier else None,
+        )
+    except wandb.errors.Error as error:
+        raise UserError(f"--wandb {run.config.wandb}: {error}") from error
     # steps of its own would refuse what is recorded again after an interruption
     started.define_metric("*", step_metric="step")
     with replacing(name) as file:

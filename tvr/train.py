@@ -20,8 +20,9 @@ from tvr.dataloaders.sampler import RankSampler, global_batches
 from tvr.dataloaders.workers import checked
 from tvr.evaluate import Evaluation, evaluate
 from tvr.models.gare import GARE
+from tvr.output_folder import write_config
 from tvr.progress import Progress, log_line, measured
-from tvr.rankings import write_rankings
+from tvr.rankings import SO_FAR, write_rankings
 from tvr.report.page import write_report
 from tvr.resume import restore, save_state
 from tvr.step import Learner, distribute, refuse_chunks, train_step
@@ -58,6 +59,7 @@ def run_until_stopped(run: Run, requests: StopRequests) -> None:
     learner = learner_of(run, model, train_split)
     data = train_split.fingerprint()
     progress = Progress(steps, config.epochs, restore(learner, data, steps * config.epochs), data)
+    write_config(run)
     with Tracker(run, progress.step) as tracker:
         results = train(learner, dataset, selection, progress, requests, tracker)
     if not (run.output_dir / LAST).exists():
@@ -143,8 +145,10 @@ def keep(run: Run, model: GARE, selection: Split, progress: Progress, found: Eva
     """The model as the last one, and as the best one if it is; both with what was found."""
     results, metrics = progress.position.results, found.metrics
     facts = {"epoch": progress.epoch, "step": progress.step, **metrics}
-    within = progress.step % progress.steps_per_epoch
-    label = "last evaluation, within an epoch" if within else "last epoch"
+    within = "within " if progress.step % progress.steps_per_epoch else ""
+    label = "last epoch"
+    if progress.step < progress.steps_per_epoch * progress.epochs:
+        label = f"{SO_FAR}, {within}epoch {progress.epoch} of {progress.epochs}"
     kept: dict[str, dict[str, Any]] = {"last": {"label": label, "checkpoint": LAST, **facts}}
     if "best" not in results or metrics["t2v"]["R@1"] > results["best"]["t2v"]["R@1"]:
         itself = "" if run.has_validation else ", the test split itself"

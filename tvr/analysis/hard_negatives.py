@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tvr.analysis.drawing import GREEN, RED
-from tvr.analysis.result import Cell, Result
+from tvr.analysis.result import Cell, Result, Unavailable
 from tvr.analysis.subject import Request, Subject
 from tvr.dataloaders.records import Split
 from tvr.encode import encode_clips, encode_texts, evaluating
@@ -93,9 +93,12 @@ def make(request: Request) -> Result:
     """The most changed queries of a split, with pictures.
 
     Raises:
+        Unavailable: the run has no Δ.
         UserError: no such checkpoint or data, a video cannot be read, or weights are unusable.
     """
     subject, baseline = request.subject, request.compared
+    if subject.model.psi is None:
+        raise Unavailable(f"{subject.file} has no Δ that could change a rank.")
     split = subject.split(request.split or "test")
     by = scores(subject, split, before=True)
     if baseline is not None:

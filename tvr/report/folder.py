@@ -12,7 +12,7 @@ from tvr.dataloaders.benchmarks import DATATYPES, has_validation, protocols
 from tvr.dataloaders.reading import DECODERS
 from tvr.output_folder import CONFIG
 from tvr.rankings import BEST as RANKINGS_BEST
-from tvr.rankings import EVALUATED, Ranking, rankings_file, read_rankings
+from tvr.rankings import EVALUATED, Ranking, ranked_result, rankings_file, read_rankings
 from tvr.rankings import LAST as RANKINGS_LAST
 from tvr.report.content import NUMBER, Content, is_number, read_content
 from tvr.track import METRICS, read_records
@@ -81,13 +81,7 @@ class ReportedRun:
             wanted = BEST if self.has_validation else LAST
             of_checkpoint = [each for each in self.results if each.checkpoint == wanted]
             return (of_checkpoint or self.results)[0]
-        labels = [each.label for each in self.results]
-        raw = [
-            each
-            for each in self.results
-            if not any(each.label.startswith(f"{label}, ") for label in labels)
-        ]
-        return raw[-1]
+        return self.results[ranked_result([each.label for each in self.results])]
 
     @property
     def rankings_path(self) -> Path:

@@ -11,7 +11,7 @@ from tvr.dataloaders.records import Split
 from tvr.pages.html import environment, style
 from tvr.pages.pictures import data_address
 from tvr.presets import deviations
-from tvr.rankings import KEPT, Ranking
+from tvr.rankings import KEPT, SO_FAR, Ranking
 from tvr.report.charts import Chart, drawn
 from tvr.report.chosen import BUCKETS, bucket_name, choose, histogram
 from tvr.report.curves import charts
@@ -167,6 +167,8 @@ def warnings(run: ReportedRun) -> list[str]:
             "numbers do not compare with those of the whole."
         )
     found += [f"Left out: {count:,} {reason}." for reason, count in protocol["left_out"].items()]
+    if run.results[0].label.startswith(SO_FAR):
+        found.append(f"This training has not ended ({run.results[0].label}).")
     selected = [each.label for each in run.results if each.checkpoint == BEST]
     if run.is_training and not run.has_validation and selected:
         found.append(

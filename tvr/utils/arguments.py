@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from pathlib import Path
 
 # bytes, on Linux
@@ -52,9 +51,10 @@ def port(text: str) -> int:
 
 def too_long(text: str) -> str | None:
     """Why no file can have this path; None if one can."""
-    if len(os.fsencode(text)) > LONGEST_PATH:
+    name = text.encode(errors="surrogatepass")
+    if len(name) > LONGEST_PATH:
         return f"a path has {LONGEST_PATH:,} bytes at most"
-    if any(len(os.fsencode(part)) > LONGEST_NAME for part in text.split("/")):
+    if any(len(part) > LONGEST_NAME for part in name.split(b"/")):
         return f"the name of a file has {LONGEST_NAME} bytes at most"
     return None
 
