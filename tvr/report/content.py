@@ -34,10 +34,11 @@ class Content:
 
     def take(self, name: str, kind: type | tuple[type, ...]) -> Any:
         """The value called `name`, of that kind. A switch is no number; a number is not huge."""
-        value = self.values.get(name)
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if type(value) not in kinds:
-            raise self.wrong(name, "is of another kind" if name in self.values else "is missing")
+        if name not in self.values:
+            raise self.wrong(name, "is missing")
+        value = self.values[name]
+        if type(value) not in (kind if isinstance(kind, tuple) else (kind,)):
+            raise self.wrong(name, "is of another kind")
         if type(value) in NUMBER and not is_number(value):
             raise self.wrong(name, "is no number that a run writes")
         return value
