@@ -125,7 +125,7 @@ def test_another_number_of_processes_warns_and_goes_on(shapes, straight, tmp_pat
     process.communicate()
     done = program(*training(shapes, tmp_path, *LONGER, "--resume", "auto"), launcher=TWO)
     assert done.returncode == 0, done.stderr
-    assert "1 process(es) before, 2 now" in done.stdout
+    assert "processes 1 before, 2 now" in done.stdout
     one, two = weights(straight), weights(tmp_path)
     for name, tensor in one.items():
         # ψ's key bias has a gradient of rounding noise alone, of which Adam makes whole steps

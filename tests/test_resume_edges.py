@@ -176,7 +176,9 @@ def test_what_rounds_otherwise_is_said(shapes, halfway, tmp_path):
 def test_two_trainings_in_one_folder_are_noticed(shapes, tmp_path):
     process = start(shapes, tmp_path)
     after(process, tmp_path, "step 3/")
+    process.send_signal(signal.SIGSTOP)  # it may not be done before the other has started
     done = program(*training(shapes, tmp_path, *LONGER, "--resume", "auto"))
+    process.send_signal(signal.SIGCONT)
     refused(done, str(tmp_path), "another run is at work there")
     _, errors = process.communicate()
     assert process.returncode == 0, errors

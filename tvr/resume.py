@@ -160,8 +160,9 @@ def find(run: Run) -> tuple[Path, dict[str, Any]] | None:
     assert wanted is not None
     folder = run.output_dir if wanted == "auto" else Path(wanted)
     if folder.is_file():
+        content = read_state(folder)
         make_way(run, folder)
-        return folder, read_state(folder)
+        return folder, content
     found = states(folder)
     for state in found:
         try:
@@ -191,7 +192,9 @@ def make_way(run: Run, chosen: Path) -> None:
     """
     here = chosen.resolve().parent == run.output_dir.resolve()
     own = states(run.output_dir)
-    given_up = [state for state in own if not here or step_of(state) > step_of(chosen)]
+    # a state that was given another name may be of any step
+    step = step_of(chosen) if NAME.fullmatch(chosen.name) else -1
+    given_up = [state for state in own if not here or step_of(state) > step]
     if given_up and not run.config.overwrite:
         raise UserError(
             f"--resume {run.config.resume}: --output_dir {run.output_dir} holds "
