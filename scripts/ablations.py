@@ -25,13 +25,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from scripts.ablation_report import line, write_csv, write_markdown
 from scripts.ablation_runs import base_flags, plan, refuse_other_flags, train
 from scripts.ablation_tables import TABLES, Row, described
 from tvr.command_line import parse
 from tvr.presets import ALIASES, BENCHMARKS, canonical
+from tvr.utils.distributed import uses_gpu
 from tvr.utils.errors import UserError
 
 REMEMBERED = ("ANNO_PATH", "VIDEO_PATH", "DATATYPE", "OUTPUT", "LAUNCHER", "KEEP")
@@ -116,7 +115,7 @@ def read_seeds(text: str) -> list[int]:
 
 def possible_rows(request: Request) -> list[Row]:
     """The table's rows without those that need a GPU where none is used, which is printed."""
-    on_gpu = parse(request.flags).device != "cpu" and torch.cuda.is_available()
+    on_gpu = uses_gpu(parse(request.flags).device)
     rows = TABLES[request.table]
     for row in rows:
         if row.gpu_only and not on_gpu:

@@ -83,8 +83,9 @@ def check(config: Config, ranks: Ranks) -> list[str]:
     Raises:
         UserError: one message that lists every setting that cannot work.
     """
-    problems = [*missing(config), *out_of_range(config), *impossible_paths(config)]
-    if not impossible_paths(config):  # the others look whether files are there
+    impossible = impossible_paths(config)
+    problems = [*missing(config), *out_of_range(config), *impossible]
+    if not impossible:  # the others look whether files are there
         problems += contradictions(config, ranks)
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -114,9 +115,9 @@ def impossible_paths(config: Config) -> list[str]:
     """Paths that no file can have."""
     found = {name: getattr(config, name) for name in PATHS}
     return [
-        f"--{name} {value[:40]}...: {too_long(value)}."
+        f"--{name} {value[:40]}...: {problem}."
         for name, value in found.items()
-        if value is not None and too_long(value)
+        if value is not None and (problem := too_long(value))
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from tvr.utils.distributed import uses_gpu
 
 ALIASES = {"activitynet": "activity"}
 
@@ -64,8 +64,7 @@ def preset(name: str, datatype: str, n_display: int, device: str) -> dict[str, A
     assert name in NAMES, name
     values = PAPER | BENCHMARKS.get(canonical(datatype), {})
     if name == "release":
-        on_gpu = device != "cpu" and torch.cuda.is_available()
-        values |= RELEASE | {"precision": "fp16" if on_gpu else "fp32"}
+        values |= RELEASE | {"precision": "fp16" if uses_gpu(device) else "fp32"}
         values["eval_every"] = EVALUATED_EVERY * max(n_display, 1)
     return values
 

@@ -134,7 +134,7 @@ def restore(learner: Learner, data: str, total_steps: int) -> Position:
         refuse_another_training(run, content, data)
         position = position_of(content, f"--resume {run.config.resume}", total_steps)
         bring_best(run, path, position)
-        if path.resolve().parent != run.output_dir.resolve():
+        if not lies_here(run, path):
             bring_records(run, path.parent)
     position = broadcast_object(position)
     if position is None:
@@ -184,13 +184,18 @@ def find(run: Run) -> tuple[Path, dict[str, Any]] | None:
     )
 
 
+def lies_here(run: Run, state: Path) -> bool:
+    """Whether a state is one of the output folder's."""
+    return state.resolve().parent == run.output_dir.resolve()
+
+
 def make_way(run: Run, chosen: Path) -> None:
     """For going on from `chosen`, where that gives up later states in the output folder.
 
     Raises:
         UserError: there are any, or of another folder's training, and no --overwrite 1.
     """
-    here = chosen.resolve().parent == run.output_dir.resolve()
+    here = lies_here(run, chosen)
     own = states(run.output_dir)
     # a state that was given another name may be of any step
     step = step_of(chosen) if NAME.fullmatch(chosen.name) else -1

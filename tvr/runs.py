@@ -33,7 +33,7 @@ from tvr.utils.arguments import path
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
 from tvr.utils.metrics import paired_interval
-from tvr.utils.terminal import show_escapes
+from tvr.utils.terminal import printable, show_escapes
 
 COLUMNS = [f"{way} {name}" for way in ("t2v", "v2t") for name in ("R@1", "R@5", "R@10", "MnR")]
 METRICS = "metrics.json"
@@ -158,10 +158,7 @@ def rows(runs: list[FinishedRun], other: FinishedRun | None) -> list[tuple[str, 
 
 def as_text(table: list[tuple[str, ...]]) -> str:
     """The table with aligned columns; control characters are shown as escapes, long values cut."""
-    shown = [
-        ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in cell) for cell in row]
-        for row in table
-    ]
+    shown = [list(map(printable, row)) for row in table]
     shown = [
         [
             row[0],

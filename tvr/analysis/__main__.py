@@ -23,7 +23,7 @@ from tvr.command_line import Parser, add_flag
 from tvr.dataloaders.workers import deaths_reported
 from tvr.utils.arguments import count, path
 from tvr.utils.errors import UserError
-from tvr.utils.terminal import printable, show_escapes
+from tvr.utils.terminal import complain, printable, show_escapes
 
 ALL = "all"
 OPTIONAL = ("baseline", "split", "batches", "queries")
@@ -177,10 +177,6 @@ def make_all(request: Request, output: Path) -> int:
             failed += not isinstance(error, Unavailable)
             complain(f"not made: {name}: {error}")
     return 2 if failed or not made else 0
-
-
-def complain(text: str) -> None:
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

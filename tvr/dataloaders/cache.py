@@ -34,7 +34,7 @@ from tvr.dataloaders.incidents import Incident, Incidents
 from tvr.dataloaders.reading import DECODERS
 from tvr.dataloaders.records import Clip
 from tvr.dataloaders.workers import WorkerDied, checked, deaths_reported, init_worker
-from tvr.utils.arguments import count, path, rate, seconds, zero_or_one
+from tvr.utils.arguments import add_partial_switches, count, path, rate, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.terminal import show_escapes
 
@@ -57,13 +57,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--anno_path", type=path, required=True, help="folder of annotation files")
     add("--video_path", type=path, required=True, help="folder of videos")
     add("--splits", help="which of train,val,test [all that the protocol has]")
-    switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
-    for flag, what in (
-        ("--allow_partial_gallery", "a gallery that has not the documented size"),
-        ("--allow_partial_training", "training videos without a file, left out"),
-    ):
-        text = f"as the run's: accept {what} [0]"
-        add(flag, **switch, metavar="0|1", default=False, help=text)
+    add_partial_switches(parser)
     add("--max_frames", type=count, default=12, help="as the run's [12]")
     add("--video_framerate", type=rate, default=1.0, help="as the run's [1]")
     add("--video_decoder", choices=DECODERS, default=DECODERS[0], help="as the run's [decord]")

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from tvr.dataloaders.benchmarks import (
     DATATYPES,
@@ -35,7 +34,7 @@ from tvr.dataloaders.examine import (
 )
 from tvr.dataloaders.frames import DECODERS
 from tvr.dataloaders.videos import find_videos, stem
-from tvr.utils.arguments import count, path, rate, zero_or_one
+from tvr.utils.arguments import add_partial_switches, count, path, rate
 from tvr.utils.errors import UserError
 from tvr.utils.files import write_csv
 
@@ -57,13 +56,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--video_path", type=path, required=True, help="folder of videos")
     add("--decode", action="store_true", help="decode every video as a run would")
     add("--csv", type=path, help=f"list of differences [{DEFAULT_CSV}, if there are any]")
-    switch: dict[str, Any] = {"type": zero_or_one, "nargs": "?", "const": True}
-    for flag, what in (
-        ("--allow_partial_gallery", "a gallery that has not the documented size"),
-        ("--allow_partial_training", "training videos without a file, left out"),
-    ):
-        text = f"as the run's: accept {what} [0]"
-        add(flag, **switch, metavar="0|1", default=False, help=text)
+    add_partial_switches(parser)
     add("--workers", type=count, default=os.cpu_count() or 1, help="videos at a time [cores]")
     add("--framerate", type=rate, default=1.0, help="as the run's --video_framerate [1]")
     add("--max_frames", type=count, default=12, help="as the run's [12]")

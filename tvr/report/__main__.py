@@ -15,7 +15,7 @@ from tvr.command_line import Parser
 from tvr.report.page import write_page
 from tvr.utils.arguments import path
 from tvr.utils.errors import UserError
-from tvr.utils.terminal import printable, show_escapes
+from tvr.utils.terminal import complain, printable, show_escapes
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(printable(f"wrote {write_page(parser.parse_args(argv).folder)}"))
     except UserError as error:
-        print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tvr.report.charts import Chart, Curve
 from tvr.report.content import is_number
+from tvr.report.folder import ARROWS
 from tvr.track import TRAIN
 
 MOST_POINTS = 120  # of a curve
@@ -64,7 +65,7 @@ def charts(records: Sequence[Record]) -> list[Chart]:
     found = [chart([each for each in usable if each["split"] == TRAIN], plan) for plan in PLANS]
     if evaluations:
         split = evaluations[-1]["split"]
-        names = {"text → video": "t2v/R@1", "video → text": "v2t/R@1"}
+        names = {arrow: f"{direction}/R@1" for direction, arrow in ARROWS.items()}
         plan = Plan(f"R@1 on {split}, %", names, lowest=0)
         found.insert(0, chart([each for each in evaluations if each["split"] == split], plan))
     return [each for each in found if each.curves]

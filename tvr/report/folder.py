@@ -20,7 +20,8 @@ from tvr.utils.errors import UserError
 from tvr.utils.metrics import RECALLS
 
 RESULTS = "metrics.json"
-DIRECTIONS = ("t2v", "v2t")
+ARROWS = {"t2v": "text → video", "v2t": "video → text"}
+DIRECTIONS = tuple(ARROWS)
 NUMBERS = (*(f"R@{k}" for k in RECALLS), "MdR", "MnR")
 INTERVAL = "R@1 95%"
 EXAMPLES = 6  # of a run whose settings do not say how many

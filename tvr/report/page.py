@@ -24,6 +24,7 @@ from tvr.report.examples import (
     video_to_text,
 )
 from tvr.report.folder import (
+    ARROWS,
     DIRECTIONS,
     INTERVAL,
     NUMBERS,
@@ -36,7 +37,6 @@ from tvr.utils.files import replacing
 
 HERE = Path(__file__).parent
 REPORT = "report.html"
-ARROWS = {"t2v": "text → video", "v2t": "video → text"}
 MOST_CHARACTERS = 400  # of a text or a name that others have written
 
 

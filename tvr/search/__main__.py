@@ -27,7 +27,7 @@ from tvr.search.model import open_model
 from tvr.utils.arguments import count, path, port, seconds
 from tvr.utils.errors import UserError
 from tvr.utils.files import replacing
-from tvr.utils.terminal import printable, show_escapes
+from tvr.utils.terminal import complain, printable, show_escapes
 
 NAMED_FILES = 10
 SETTINGS = [f for f in fields(Config) if f.name in FROM_CHECKPOINT]
@@ -99,8 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         {"index": run_index, "query": run_query, "serve": run_serve}[args.command](args)
     except UserError as error:
-        lines = map(printable, f"error: {error}".split("\n"))
-        print("\n".join(lines), file=sys.stderr)
+        complain(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

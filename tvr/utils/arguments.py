@@ -1,4 +1,4 @@
-"""Values of command line flags that argparse has no type for."""
+"""Values of command line flags that argparse has no type for, and flags of several commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ def zero_or_one(text: str) -> bool:
     if text not in ("0", "1"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
     return text == "1"
+
+
+def add_partial_switches(parser: argparse.ArgumentParser) -> None:
+    """The flags of a run that accept incomplete data, for commands that only look at the data."""
+    for flag, what in (
+        ("--allow_partial_gallery", "a gallery that has not the documented size"),
+        ("--allow_partial_training", "training videos without a file, left out"),
+    ):
+        parser.add_argument(
+            flag,
+            type=zero_or_one,
+            nargs="?",
+            const=True,
+            metavar="0|1",
+            default=False,
+            help=f"as the run's: accept {what} [0]",
+        )
 
 
 def count(text: str) -> int:

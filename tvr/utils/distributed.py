@@ -60,16 +60,21 @@ def speaks_for_machine() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
+def uses_gpu(wanted: str) -> bool:
+    """Whether `--device` asks for a GPU, or for whatever there is, and there is one."""
+    return wanted != "cpu" and torch.cuda.is_available()
+
+
 def choose_device(wanted: str, ranks: Ranks) -> torch.device:
     """The device of this process for `--device auto|cpu|cuda`.
 
     Raises:
         UserError: CUDA was asked for and is not there, or there are more processes than GPUs.
     """
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    on_gpu = uses_gpu(wanted)
+    if wanted == "cuda" and not on_gpu:
         raise UserError("--device cuda: this PyTorch sees no CUDA device. Use --device cpu.")
-    if wanted == "cpu" or not available:
+    if not on_gpu:
         return torch.device("cpu")
     count, started = torch.cuda.device_count(), from_environment("LOCAL_WORLD_SIZE", 1)
     if max(started, ranks.local_rank + 1) > count:

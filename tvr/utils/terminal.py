@@ -12,6 +12,11 @@ def show_escapes() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def complain(text: str) -> None:
+    """Print the lines of a text on stderr, each as `printable` has it."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
+
+
 def printable(text: str) -> str:
     """The text without anything that moves a terminal's cursor or is not seen: as escapes."""
     return "".join(
