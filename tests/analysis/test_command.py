@@ -152,7 +152,16 @@ def test_mistakes_about_checkpoints(trained, analyse, tmp_path):
         done = analyse("gradients", *flags, "--output", tmp_path / "out")
         assert done.code == 2, flags
         assert said in done.err, flags
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_the_users_stays(analyse, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "out").mkdir()
+    assert analyse("all", "--run", tmp_path / "run", "--output", tmp_path / "out").code == 2
+    assert (tmp_path / "out").is_dir()
+    assert analyse("all", "--run", tmp_path / "run").code == 2
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_an_output_that_cannot_be_written(trained, logged, analyse, tmp_path):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
@@ -139,20 +140,31 @@ def run(args: argparse.Namespace) -> int:
     request = Request(run=args.run, given=given, **asked)
     if not args.run.exists():
         raise UserError(f"--run {args.run}: no such folder or file. Name a run's --output_dir.")
-    output = made_folder(args.output or request.folder / "analysis")
-    if name != ALL:
-        make(name, request, output)
-        return 0
-    return make_all(request, output)
+    with made_folder(args.output or request.folder / "analysis") as output:
+        if name != ALL:
+            make(name, request, output)
+            return 0
+        return make_all(request, output)
 
 
-def made_folder(path: Path) -> Path:
-    """The folder, made where it is missing. Raises UserError where it cannot be."""
+@contextmanager
+def made_folder(path: Path) -> Iterator[Path]:
+    """The folder, made where it is missing; one that was made for nothing is removed again.
+
+    Raises:
+        UserError: it cannot be made. That is known before any figure is.
+    """
+    was_there = path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {path}: cannot be created ({error.strerror}).") from error
-    return path
+    try:
+        yield path
+    finally:
+        if not was_there:
+            with suppress(OSError):  # a figure is in it
+                path.rmdir()
 
 
 def make(name: str, request: Request, output: Path) -> None:
