@@ -15,7 +15,8 @@ DATA=$STUDY/data
 PRETRAINED=$STUDY/pretrained
 table=${1:-methods}
 [ $# = 0 ] || shift
-if ! python -m scripts.ablations --help | grep -qx "$table"; then
+# not grep -q: it may end before the list is printed, which then counts as a failure
+if ! python -m scripts.ablations --help | grep -x "$table" > /dev/null; then
   echo "no table $table: python -m scripts.ablations --help lists them." >&2
   exit 2
 fi
