@@ -7,8 +7,8 @@ FUZZ_INPUTS ?= 10000
 
 SEED ?= 1
 TRIALS ?= 50
-# files of tests that run at the same time; each takes some 2 GB
-TESTS_AT_ONCE ?= 2
+# files of tests that run at the same time, each with some 2 GB; for 2 cores, since they often wait
+TESTS_AT_ONCE ?= 3
 
 .PHONY: demo test faults fuzz lint clean
 
@@ -16,7 +16,7 @@ demo: $(VENV)/.program
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEMO="$(DEMO)" bash scripts/demo.sh
 
 test: $(VENV)/.tests lint
-	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
+	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
 
 # Many hostile files for every reader of files, where `make test` takes some. They lie in memory:
 # what is written for good waits for the disk

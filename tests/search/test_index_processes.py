@@ -122,8 +122,8 @@ def indexing(videos, index, checkpoint):
 def opened_by(process):
     """The names of the clips that a process has open, and one that comes before all."""
     names = [""]
-    for link in Path(f"/proc/{process}/fd").glob("*"):
-        with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # it may close a clip, and it may end
+        for link in Path(f"/proc/{process}/fd").glob("*"):
             names.append(link.readlink().name)
     return [name for name in names if name.endswith(".mp4") or not name]
 
