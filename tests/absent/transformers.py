@@ -1,0 +1,3 @@
+"""In the way of the package of this name: see `ABSENT` in tests/programs.py."""
+
+raise ImportError("transformers is no part of the program's environment")
