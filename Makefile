@@ -7,8 +7,8 @@ FUZZ_INPUTS ?= 10000
 
 SEED ?= 1
 TRIALS ?= 50
-# files of tests that run at the same time, each with some 2 GB; for 2 cores, since they often wait
-TESTS_AT_ONCE ?= 3
+# files of tests that run at the same time; each takes some 2 GB
+TESTS_AT_ONCE ?= 2
 
 .PHONY: demo test faults fuzz lint clean
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from types import SimpleNamespace
 
 import pytest
+import torch
 from browsing import PATIENCE
 from programs import run_program
 from runs import evaluation, program, training
@@ -70,10 +71,18 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def call(capsys):
-    """`main_retrieval.py` in this process, which saves its seconds of imports."""
+    """`main_retrieval.py` in this process, which saves its seconds of imports.
+
+    With one thread, as in the processes that are started: another number rounds otherwise.
+    """
 
     def run(*flags):
-        code = main([str(flag) for flag in flags])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            code = main([str(flag) for flag in flags])
+        finally:
+            torch.set_num_threads(threads)
         printed = capsys.readouterr()
         return SimpleNamespace(returncode=code, stdout=printed.out, stderr=printed.err)
 

@@ -24,8 +24,8 @@ COMMAND = re.compile(
     r"(?: (index|query|serve|recall|latency|cost|memory)\b)?([^\n`#]*)"
 )
 FLAG = re.compile(r"(?<![\w-])--[a-z]\w*")
-# of tensorboard, of pytest in tests/conftest.py, and of an example in docs/extending.md
-OTHER_FLAGS = {"--logdir", "--seed", "--trials", "--hinge"}
+# of tensorboard, of pytest and its plugins, and of an example in docs/extending.md
+OTHER_FLAGS = {"--logdir", "--seed", "--trials", "--basetemp", "--dist", "--hinge"}
 # --help of several programs by one process, so that PyTorch is imported once
 HELP = """
 import contextlib, runpy, sys
