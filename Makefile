@@ -16,7 +16,7 @@ demo: $(VENV)/.program
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEMO="$(DEMO)" bash scripts/demo.sh
 
 test: $(VENV)/.tests lint
-	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile
 
 # Many hostile files for every reader of files, where `make test` takes some. They lie in memory:
 # what is written for good waits for the disk

@@ -17,12 +17,6 @@ from tables import Tables
 from main_retrieval import main
 from tvr.utils.logging import LOGGER_NAME
 
-# Files of over a minute: begun last, one would keep all but one core waiting at the end
-LONG = (
-    *("test_resume", "test_stopping", "test_scripts", "test_ablations", "test_agreement"),
-    *("test_report_browser", "test_resume_edges", "test_training", "test_step", "test_main"),
-)
-
 
 def pytest_addoption(parser):
     """For tests/faults: their seed, and 50 for the long form."""
@@ -34,12 +28,6 @@ def pytest_configure(config):
     """Ctrl-C works in the programs that tests start, also where a shell ran pytest with `&`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(Tables())
-
-
-def pytest_collection_modifyitems(items):
-    """The long files first; the others follow as they were."""
-    place = {name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

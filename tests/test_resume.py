@@ -28,15 +28,6 @@ def straight(shapes, tmp_path_factory):
     return output
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in the processes that are started: another number of threads rounds otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def start(shapes, output, *flags, launcher=()):
     command = [sys.executable, *launcher, MAIN, *training(shapes, output, *LONGER, *flags)]
     return subprocess.Popen(

@@ -14,12 +14,12 @@ import torch
 from programs import ENVIRONMENT, ROOT
 from runs import MAIN, program, training
 from test_main_refusals import refused
-from test_resume import LONGER, after, assert_same, one_thread, start, straight
+from test_resume import LONGER, after, assert_same, start, straight
 
 from tvr.resume import keep, states
 from tvr.track import read_records
 
-__all__ = ["one_thread", "straight"]  # fixtures
+__all__ = ["straight"]  # a fixture
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from programs import ENVIRONMENT, ROOT, children, ends
 from runs import MAIN, training
 from test_agreement import TWO, launchers
-from test_resume import LONGER, after, assert_same, one_thread, start, straight
+from test_resume import LONGER, after, assert_same, start, straight
 
-__all__ = ["one_thread", "straight"]  # fixtures
+__all__ = ["straight"]  # a fixture
 
 
 def launched(shapes, output, *flags):
