@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from tvr.agreement import refuse_other_settings
 from tvr.build import Run
@@ -25,7 +25,7 @@ from tvr.utils.distributed import (
 )
 from tvr.utils.errors import LocalError, UserError
 from tvr.utils.interrupt import end_at_interrupt, end_with_launcher
-from tvr.utils.logging import start_logging
+from tvr.utils.logging import start_logging, tell
 from tvr.utils.meeting import mistakes_told
 from tvr.utils.stopping import Stopped
 
@@ -40,19 +40,19 @@ def main(argv: list[str] | None = None) -> int:
             run_program(argv)
     except UserError as error:
         if speaks_for_machine() or isinstance(error, LocalError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            tell(f"error: {error}")
         else:
             # The launcher stops all processes once one is gone: let the one that speaks be first
             time.sleep(30)
         return 2
     except Stopped as stop:
         if speaks_for_machine():
-            print(stop, file=sys.stderr)
+            tell(stop)
         return stop.code
     except RuntimeError as error:
         if not lost_another_process(error):
             raise
-        print("error: another process stopped; its own message says why", file=sys.stderr)
+        tell("error: another process stopped; its own message says why")
         return 2
     return 0
 
@@ -100,5 +100,6 @@ if __name__ == "__main__":
     code = main()
     if code:
         # Without the clean-up that would wait for the other processes
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)

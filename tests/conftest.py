@@ -4,6 +4,7 @@ import logging
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from importlib.resources import files
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from browsing import PATIENCE
 from programs import run_program
-from runs import evaluation, program, training
+from runs import LONGER, evaluation, program, training
 from tables import Tables
 
 from main_retrieval import main
@@ -36,7 +37,8 @@ def quiet_after():
     yield
     logger = logging.getLogger(LOGGER_NAME)
     while logger.handlers:
-        logger.handlers.pop().close()
+        with suppress(OSError):  # of a disk that a test has filled
+            logger.handlers.pop().close()
     logger.setLevel(logging.NOTSET)
 
 
@@ -84,6 +86,15 @@ def trained(shapes, tmp_path_factory):
     done = program(*training(shapes, output))
     assert done.returncode == 0, done.stderr
     return output, done.stdout
+
+
+@pytest.fixture(scope="session")
+def straight(shapes, tmp_path_factory):
+    """A longer training without interruption, by one process."""
+    output = tmp_path_factory.mktemp("straight")
+    done = program(*training(shapes, output, *LONGER))
+    assert done.returncode == 0, done.stderr
+    return output
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,12 @@ ABSENT = ROOT / "tests" / "absent"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ABSENT)}
 
 
+def importing(*folders):
+    """The environment of a program that imports from these folders as well."""
+    path = os.pathsep.join(map(str, (*folders, ABSENT)))
+    return {**ENVIRONMENT, "PYTHONPATH": path}
+
+
 def run_program(*command, cwd=ROOT, **environment):
     """A user's command; returns the finished process with its output."""
     return subprocess.run(

@@ -11,6 +11,8 @@ SMALL = (
     *("--base_encoder", "tiny", "--num_hidden_layers", 2, "--max_frames", 3, "--max_words", 16),
     *("--workers", 1, "--allow_partial_gallery", 1, "--batch_size_val", 4, "--device", "cpu"),
 )
+# of a training to interrupt: 40 steps in 2 epochs
+LONGER = ("--epochs", 2, "--batch_size", 6, "--save_every", 3, "--n_display", 1)
 LAUNCHERS = {
     "torchrun": ("-m", "torch.distributed.run", "--standalone"),
     "launch": ("-m", "torch.distributed.launch", "--master_port", 29517),

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 from programs import ENVIRONMENT, ROOT, children, ends
-from runs import LAUNCHERS, program, results, training
+from runs import LAUNCHERS, LONGER, program, results, training
 from test_main_nodes import free_port
-from test_resume import LONGER, after
+from test_resume import after
 
 TWO = (*LAUNCHERS["torchrun"], "--nproc_per_node=2")
 

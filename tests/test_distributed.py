@@ -1,15 +1,13 @@
 """W processes give the gradient of one process on the same global batch."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from programs import ROOT, importing
 
-ROOT = Path(__file__).parent.parent
 CASES = {
     "text+frames": {"agg_module": "seqTransf", "num_hidden_layers": 2},
     "video+words": {"agg_module": "seqLSTM", "correct": "video", "context": "words"},
@@ -45,8 +43,7 @@ def run_processes(world_size, folder):
         json.dumps(CASES | OTHERWISE | RELEASE),
         str(output),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment)
+    subprocess.run(command, check=True, env=importing(ROOT))
     return torch.load(output, weights_only=True)
 
 

@@ -48,7 +48,7 @@ def cooking(shapes, tmp_path_factory):
 
 
 def run(folder, *command):
-    done = run_program(sys.executable, *command, cwd=folder, PYTHONPATH=str(folder))
+    done = run_program(sys.executable, *command, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -77,7 +77,7 @@ def test_the_new_benchmark_refuses_what_it_cannot_use(extended, cooking, shapes,
     (tmp_path / "anns/cooking_test.json").write_text('[{"clip": 7, "text": "x"}]')
     data = ("--datatype", "cooking", "--anno_path", tmp_path / "anns")
     command = ("main_retrieval.py", *training(shapes, tmp_path / "run", *data))
-    done = run_program(sys.executable, *command, cwd=extended, PYTHONPATH=str(extended))
+    done = run_program(sys.executable, *command, cwd=extended)
     assert done.returncode == 2
     assert "cooking_test.json, entry 1: clip is 7, a name is needed" in done.stderr
 

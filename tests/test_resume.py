@@ -12,20 +12,10 @@ import time
 import pytest
 import torch
 from programs import ENVIRONMENT, ROOT, children
-from runs import LAUNCHERS, MAIN, program, results, training, weights
+from runs import LAUNCHERS, LONGER, MAIN, program, results, training, weights
 from test_main_refusals import refused
 
-LONGER = ("--epochs", 2, "--batch_size", 6, "--save_every", 3, "--n_display", 1)
 TWO = (*LAUNCHERS["torchrun"], "--nproc_per_node=2")
-
-
-@pytest.fixture(scope="module")
-def straight(shapes, tmp_path_factory):
-    """A training without interruption, by one process: 40 steps in 2 epochs."""
-    output = tmp_path_factory.mktemp("straight")
-    done = program(*training(shapes, output, *LONGER))
-    assert done.returncode == 0, done.stderr
-    return output
 
 
 def start(shapes, output, *flags, launcher=()):

@@ -12,14 +12,12 @@ import time
 import pytest
 import torch
 from programs import ENVIRONMENT, ROOT
-from runs import MAIN, program, training
+from runs import LONGER, MAIN, program, training
 from test_main_refusals import refused
-from test_resume import LONGER, after, assert_same, start, straight
+from test_resume import after, assert_same, start
 
 from tvr.resume import keep, states
 from tvr.track import read_records
-
-__all__ = ["straight"]  # a fixture
 
 
 @pytest.fixture

@@ -9,11 +9,9 @@ import time
 
 import pytest
 from programs import ENVIRONMENT, ROOT, children, ends
-from runs import MAIN, training
+from runs import LONGER, MAIN, training
 from test_agreement import TWO, launchers
-from test_resume import LONGER, after, assert_same, start, straight
-
-__all__ = ["straight"]  # a fixture
+from test_resume import after, assert_same, start
 
 
 def launched(shapes, output, *flags):

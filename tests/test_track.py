@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from caches import mounted
 from programs import ENVIRONMENT, ROOT
 from runs import MAIN, results, training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,6 +20,7 @@ from tvr.build import Run
 from tvr.config import Config
 from tvr.track import Tracker, flat, read_records
 from tvr.utils.distributed import Ranks
+from tvr.utils.errors import LocalError
 from tvr.utils.optim import schedule
 
 EVALUATED = "msrvtt 9k test"
@@ -129,6 +131,23 @@ def test_a_killed_training_that_goes_on_has_every_record_once(call, shapes, tmp_
     records = read_records(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in records if r["split"] == "train"] == list(range(1, 21))
     assert [r["step"] for r in records if r["split"] == EVALUATED] == [10, 20]
+
+
+def test_a_full_disk_is_said_in_one_message_and_what_was_there_before_is_kept(tmp_path):
+    """The disk of TensorBoard's events, whose own writer ends with a thread's traceback."""
+    with mounted(tmp_path / "tensorboard", "size=8k") as disk:
+        with tracker(tmp_path) as first:
+            first.record(1, 1, "train", {"loss": 1.0})
+            other = disk / "other"
+            other.write_bytes(bytes(4096))
+            values = {f"loss{number}": 0.0 for number in range(200)}  # more than a page
+            with pytest.raises(LocalError, match=r"/events\S+: cannot be written \(No space left"):
+                first.record(2, 1, "train", values)
+        other.unlink()
+        with tracker(tmp_path, done=1) as second:
+            second.record(2, 1, "train", {"loss": 20.0})
+        assert scalars(tmp_path) == {"train/loss": [(1, 1.0), (2, 20.0)]}
+    assert [r["loss"] for r in read_records(tmp_path / "metrics.jsonl")] == [1.0, 20.0]
 
 
 def test_only_the_main_process_writes(tmp_path):

@@ -16,11 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from tvr.build import Run
-from tvr.utils.errors import LocalError, UserError
-from tvr.utils.files import replacing
+from tvr.utils.errors import UserError
+from tvr.utils.events import EventFile
+from tvr.utils.files import append, replacing
 
 METRICS, TENSORBOARD, WANDB_RUN = "metrics.jsonl", "tensorboard", "wandb_run"
 TRAIN = "train"
@@ -33,10 +32,9 @@ class Tracker:
         """`done` updates are done; what an earlier process has recorded of later ones is dropped.
 
         Raises:
-            LocalError: what is there cannot be replaced.
+            LocalError: what is there cannot be replaced, or no more be written.
         """
-        self._run = run
-        self._writer: SummaryWriter | None = None
+        self._events: EventFile | None = None
         self._wandb: Any = None
         if not run.ranks.is_main:
             return
@@ -44,7 +42,7 @@ class Tracker:
         earlier = [record for record in read_records(self._path) if record["step"] <= done]
         with replacing(self._path) as file:
             file.writelines(_line(record) for record in (earlier if done else ()))
-        self._writer = SummaryWriter(str(run.output_dir / TENSORBOARD), purge_step=done + 1)
+        self._events = EventFile(run.output_dir / TENSORBOARD, first_step=done + 1)
         if run.config.wandb is not None:
             self._wandb = start_wandb(run, goes_on=done > 0)
 
@@ -52,8 +50,6 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
         if self._wandb is not None:
             self._wandb.finish()
 
@@ -63,19 +59,13 @@ class Tracker:
         Raises:
             LocalError: it cannot be written, as on a full disk.
         """
-        if self._writer is None:
+        if self._events is None:
             return
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        try:
-            with self._path.open("ab") as file:
-                file.write(_line({"step": step, "epoch": epoch, "split": split, **finite}))
-        except OSError as error:
-            raise LocalError(f"{self._path}: cannot be written ({error.strerror}).") from error
-        for name, value in finite.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
-        self._writer.flush()
+        append(self._path, _line({"step": step, "epoch": epoch, "split": split, **finite}))
+        named = {f"{split}/{name}": value for name, value in finite.items()}
+        self._events.scalars(step, named)
         if self._wandb is not None:
-            named = {f"{split}/{name}": value for name, value in finite.items()}
             self._wandb.log({"step": step, "epoch": epoch, **named})
 
 

@@ -167,6 +167,8 @@ def test_full_disk(begin, straight, tmp_path, trials):
     for trial in trials("full disk", short=1, long=10):
         with mounted(tmp_path / str(trial.number), "size=2g") as disk:
             output = disk / "run"
+            output.mkdir()
+            (output / "output0").symlink_to(tmp_path / f"{trial.number}.txt")  # not on that disk
             (process,) = begin(output)
             if wait(process, trial.chance.uniform(0, seconds)):
                 fill(disk / "other")

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from programs import ENVIRONMENT, ROOT
+from programs import ENVIRONMENT, ROOT, importing
 from small_index import clip, paths, same, update
 
 from tvr.search.store import Store
@@ -45,7 +45,7 @@ def test_only_one_process_at_a_time(videos, index, model):
 
 def start(videos, index, checkpoint):
     command = [sys.executable, WORKER, str(videos), str(index), str(checkpoint)]
-    return subprocess.Popen(command, cwd=ROOT, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+    return subprocess.Popen(command, cwd=ROOT, env=importing(ROOT))
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(videos, clips, checkpoint, tmp_path):

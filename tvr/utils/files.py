@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all, or add to its end."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         # where its folder is none there is nothing to delete, and that was said
         with suppress(OSError):
             part.unlink()
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, which is made where there is none.
+
+    Raises:
+        LocalError: it cannot be written, for instance because the disk is full.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+    except OSError as error:
+        raise LocalError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def _keep_name(folder: Path) -> None:

@@ -15,16 +15,45 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from tvr.utils.errors import LocalError
+
 LOGGER_NAME, LOG = "tvr", "log.txt"
 
 
 class TerminalHandler(logging.Handler):
-    """Prints above a running progress bar instead of through it."""
+    """Prints above a running progress bar instead of through it.
+
+    Where nothing can be printed any more, as into a pipe whose reader is gone, a run goes on
+    without: log.txt has every line.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         # a file's name need not be UTF-8
         text = self.format(record).encode(errors="backslashreplace").decode()
-        tqdm.write(text, file=sys.stdout)
+        try:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:
+            # also what is still held back, of which Python would complain at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            tell(f"warning: stdout cannot be written ({error.strerror}); {LOG} has every line")
+
+
+class LogFile(logging.FileHandler):
+    """log.txt; where it cannot be written the run ends, as with every other file of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            message = f"{self.baseFilename}: cannot be written ({error.strerror})."
+            raise LocalError(message) from error
+        super().handleError(record)
+
+
+def tell(text: object) -> None:
+    """Print on stderr, which may be on a full disk as well."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
@@ -37,7 +66,7 @@ def start_logging(output_dir: Path, is_main: bool) -> logging.Logger:
         logger.setLevel(logging.CRITICAL)
         return logger
     logger.setLevel(logging.INFO)
-    file = logging.FileHandler(output_dir / LOG, encoding="utf-8", errors="backslashreplace")
+    file = LogFile(output_dir / LOG, encoding="utf-8", errors="backslashreplace")
     for handler in (TerminalHandler(), file):
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
