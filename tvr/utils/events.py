@@ -1,7 +1,7 @@
 """TensorBoard's event files, written in the call that adds to them.
 
-`torch.utils.tensorboard` has a thread do it. Where the disk is full, that thread ends with a
-traceback of its own, and the calls that meet its error later are as many as there are.
+`torch.utils.tensorboard` has a thread do it. Where the disk is full, that thread prints a traceback
+of its own, and every later call raises its error again, closing included.
 """
 
 from __future__ import annotations
