@@ -142,7 +142,7 @@ def test_a_decoding_process_that_dies(many, checkpoint, model, index):
     with indexing(many, index, checkpoint) as (process, child):
         os.kill(child, signal.SIGKILL)
         errors = process.communicate()[1]
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "a process that decodes videos died" in errors
     assert re.search(r"among copy\d{3}\.mp4 to copy\d{3}\.mp4, by path", errors)
     assert "Traceback" not in errors
