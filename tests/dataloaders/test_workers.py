@@ -6,9 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from multiprocessing import resource_sharer
 from multiprocessing.reduction import DupFd
 
 import pytest
+import torch
 from programs import ROOT, ends
 from torch.utils.data import DataLoader
 
@@ -133,13 +136,43 @@ def test_a_death_is_one_error_that_says_what_to_try():
         list(batches)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError()])
-def test_a_death_while_a_batch_is_fetched_is_that_error_too(error):
+class Vanishing:
+    """Data whose process loses its connections some time before it dies, as the system has it."""
+
+    def __init__(self, folder):
+        self.closed = folder / "closed"
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        if index == 1:
+            while (listener := resource_sharer._resource_sharer._listener) is None:
+                time.sleep(0.01)  # until the first item is on offer
+            listener.close()
+            self.closed.touch()
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(3)
+
+
+def test_a_death_that_is_seen_before_it_is_announced_is_one_error(tmp_path):
+    data = Vanishing(tmp_path)
+    batches = iter(DataLoader(data, batch_size=None, num_workers=1))
+    while not data.closed.exists():
+        time.sleep(0.01)
+    expected = r"died \(DataLoader worker \(pid \d+\) is killed by signal: Killed\): "
+    with pytest.raises(WorkerDied, match=expected), deaths_reported():
+        next(checked(batches))
+
+
+def test_a_connection_that_ends_is_a_death_though_none_is_announced(monkeypatch):
     def loader():
         yield 0
-        raise error
+        raise EOFError
 
-    with pytest.raises(WorkerDied):
+    monkeypatch.setattr("tvr.dataloaders.workers.ANNOUNCED_WITHIN", 0.1)
+    with pytest.raises(WorkerDied, match=r"died \(its connection ended\)"):
         list(checked(loader()))
 
 

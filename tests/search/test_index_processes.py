@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from clips import make_clip
 from programs import ENVIRONMENT, ROOT, importing
 from small_index import clip, paths, same, update
 
@@ -85,9 +86,10 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(videos, clips, checkpoint,
 
 @pytest.fixture
 def many(videos):
-    """So many that there is time to stop their indexing."""
-    for i in range(100):
-        shutil.copy(videos / "5.mp4", videos / f"copy{i:03d}.mp4")
+    """So many, which take so long to decode, that there is time to stop their indexing."""
+    one = make_clip(videos / "copy000.mp4", 45, size=(240, 320))
+    for i in range(1, 100):
+        shutil.copy(one, videos / f"copy{i:03d}.mp4")
     return videos
 
 

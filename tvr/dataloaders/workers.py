@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -21,6 +22,7 @@ from tvr.utils.errors import LocalError, UserError
 from tvr.utils.parent import end_with_parent
 
 Batch = TypeVar("Batch")
+ANNOUNCED_WITHIN = 5  # seconds
 
 
 class WorkerDied(LocalError):
@@ -43,7 +45,22 @@ def checked(loader: Iterable[Batch | UserError]) -> Iterator[Batch]:
         # it died in the middle of handing over a batch; what it met itself comes as "Caught"
         if str(error).startswith("Caught "):
             raise
-        raise _death(error) from error
+        raise _death(_announced(error)) from error
+
+
+def _announced(sign: Exception) -> Exception:
+    """PyTorch's error for the death that `sign` is a sign of, where it comes in time.
+
+    The system closes the connections of a process before it tells of its death. PyTorch's error
+    would then meet whatever the main process does next, such as saving what it has.
+    """
+    try:
+        time.sleep(ANNOUNCED_WITHIN)
+    except RuntimeError as error:
+        if not _is_death(error):
+            raise
+        return error
+    return sign
 
 
 @contextmanager
@@ -55,9 +72,13 @@ def deaths_reported() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
+        if not _is_death(error):
             raise
         raise _death(error) from error
+
+
+def _is_death(error: RuntimeError) -> bool:
+    return "DataLoader worker (pid" in str(error)
 
 
 def _death(error: Exception) -> WorkerDied:
