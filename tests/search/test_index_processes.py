@@ -113,6 +113,7 @@ def indexing(videos, index, checkpoint):
     child = ""
     while process.poll() is None and not (child and max(opened_by(child)) >= "copy030.mp4"):
         child = children.read_text().strip()
+    assert process.poll() is None, process.communicate()
     try:
         yield process, int(child)
     finally:
@@ -124,9 +125,10 @@ def indexing(videos, index, checkpoint):
 def opened_by(process):
     """The names of the clips that a process has open, and one that comes before all."""
     names = [""]
-    with suppress(FileNotFoundError):  # it may close a clip, and it may end
-        for link in Path(f"/proc/{process}/fd").glob("*"):
-            names.append(link.readlink().name)
+    with suppress(FileNotFoundError):  # it may end
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(FileNotFoundError):  # it may close what it had open
+                names.append(link.readlink().name)
     return [name for name in names if name.endswith(".mp4") or not name]
 
 
