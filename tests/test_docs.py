@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from programs import ROOT, run_program
+from programs import ROOT, importing, run_program
 
 FOLDERS = ("tvr", "preprocess", "scripts", "benchmarks", "tests")
 FOUND = (*ROOT.glob("*.md"), ROOT / "data/README.md", *ROOT.glob("docs/**/*.md"))
@@ -65,7 +65,7 @@ def flags():
     """The flags of every program of ours that a page starts."""
     programs = {program for text in PAGES.values() for program, _ in commands(text)}
     asked = (*sorted(programs), "torch.distributed.run")
-    done = run_program(sys.executable, "-c", HELP, *asked, PYTHONPATH=str(ROOT / "preprocess"))
+    done = run_program(sys.executable, "-c", HELP, *asked, **importing(ROOT / "preprocess"))
     assert done.returncode == 0, done.stderr
     said = (part.partition("\n") for part in done.stdout.split("== ")[1:])
     return {program: {*FLAG.findall(text)} for program, _, text in said}

@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _keep_name(path.parent)
     except OSError as error:
         kept = KEPT if os.path.isfile(path) else ""
-        raise LocalError(f"{path}: cannot be written ({error.strerror}){kept}.") from error
+        raise unwritable(path, error, kept) from error
     finally:
         # where its folder is none there is nothing to delete, and that was said
         with suppress(OSError):
@@ -54,7 +54,12 @@ def append(path: Path, content: bytes) -> None:
         with path.open("ab") as file:
             file.write(content)
     except OSError as error:
-        raise LocalError(f"{path}: cannot be written ({error.strerror}).") from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError, kept: str = "") -> LocalError:
+    """The error of a file that cannot be written; `kept` says what is left of an earlier one."""
+    return LocalError(f"{path}: cannot be written ({error.strerror}){kept}.")
 
 
 def _keep_name(folder: Path) -> None:

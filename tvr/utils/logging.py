@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from tvr.utils.errors import LocalError
+from tvr.utils.files import unwritable
 
 LOGGER_NAME, LOG = "tvr", "log.txt"
 
@@ -45,8 +45,7 @@ class LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
-            message = f"{self.baseFilename}: cannot be written ({error.strerror})."
-            raise LocalError(message) from error
+            raise unwritable(Path(self.baseFilename), error) from error
         super().handleError(record)
 
 
